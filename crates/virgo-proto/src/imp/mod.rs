@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! The shared sources. Inside this folder paths begin with `self::` or `super::`, never with
+//! `crate::`, since the crate's root differs between the host and each kernel module.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+pub mod command;
+pub mod uapi;

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! The Rust mirror of the uAPI against the C header, size by size and offset by offset.
+//!
+//! A C program is generated, compiled against `include/uapi/linux/virgo.h` by the system's `cc`,
+//! and what it prints is compared with what Rust says; for 32-bit callers the compiler checks the
+//! same by static assertions.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::mem::{offset_of, size_of};
+use std::path::Path;
+use std::process::Command;
+
+use virgo_proto::uapi;
+
+/// Each row: the C expression and Rust's value for it.
+type Rows = BTreeMap<String, u64>;
+
+macro_rules! layout {
+    ($rows:ident, $rust:ty, $c:literal, [$($field:ident),+ $(,)?]) => {
+        $rows.insert(format!("sizeof(struct {})", $c), size_of::<$rust>() as u64);
+        let mut fields = 0;
+        $(
+            $rows.insert(
+                format!("offsetof(struct {}, {})", $c, stringify!($field)),
+                offset_of!($rust, $field) as u64,
+            );
+            let _ = |value: $rust| value.$field;
+            fields += 1;
+        )+
+        // A pattern without `..` makes the compiler insist that every field is in the list.
+        let _ = |value: $rust| { let _all = value; };
+        $rows.insert(format!("fields of {}", $c), fields);
+    };
+}
+
+fn rust_rows() -> Rows {
+    let mut rows = Rows::new();
+    layout!(
+        rows,
+        uapi::Query,
+        "virgo_query",
+        [size, flags, version, abi, features, modules, generation, reserved]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerHeader,
+        "virgo_profiler_header",
+        [
+            magic,
+            layout,
+            header_size,
+            record_size,
+            capacity,
+            head,
+            generation,
+            dropped,
+            ticks,
+            missed_ticks,
+            rate_hz,
+            registered,
+            start_ns,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerSample,
+        "virgo_profiler_sample",
+        [
+            seq, id, time_ns, min_flt, maj_flt, utime_ns, stime_ns, rss_bytes, pid, tid, state,
+            flags, comm
+        ]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerTask,
+        "virgo_profiler_task",
+        [size, flags, pid, reserved0, id, reserved]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerEntry,
+        "virgo_profiler_entry",
+        [id, samples, pid, tid, flags, reserved0, comm]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerList,
+        "virgo_profiler_list",
+        [size, flags, entries, capacity, count, reserved]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerRate,
+        "virgo_profiler_rate",
+        [size, flags, rate_hz, reserved0]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerInfo,
+        "virgo_profiler_info",
+        [
+            size,
+            flags,
+            map_bytes,
+            capacity,
+            record_size,
+            header_size,
+            max_tasks,
+            reserved0,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::ProfilerSeen,
+        "virgo_profiler_seen",
+        [size, flags, head]
+    );
+
+    let constants: &[(&str, u64)] = &[
+        ("VIRGO_IOC_MAGIC", uapi::IOC_MAGIC.into()),
+        ("VIRGO_FEATURE_QUERY", uapi::FEATURE_QUERY),
+        ("VIRGO_FEATURE_POLL_MODULES", uapi::FEATURE_POLL_MODULES),
+        ("VIRGO_COMM_LEN", uapi::COMM_LEN as u64),
+        ("VIRGO_PROFILER_MAGIC", uapi::PROFILER_MAGIC.into()),
+        ("VIRGO_PROFILER_LAYOUT", uapi::PROFILER_LAYOUT.into()),
+        (
+            "VIRGO_PROFILER_HEADER_SIZE",
+            uapi::PROFILER_HEADER_SIZE.into(),
+        ),
+        ("VIRGO_PROFILER_RATE_MIN", uapi::PROFILER_RATE_MIN.into()),
+        ("VIRGO_PROFILER_RATE_MAX", uapi::PROFILER_RATE_MAX.into()),
+        (
+            "VIRGO_PROFILER_RATE_DEFAULT",
+            uapi::PROFILER_RATE_DEFAULT.into(),
+        ),
+        ("VIRGO_SAMPLE_THREAD", uapi::SAMPLE_THREAD.into()),
+        ("VIRGO_SAMPLE_EXIT", uapi::SAMPLE_EXIT.into()),
+        ("VIRGO_SAMPLE_FIRST", uapi::SAMPLE_FIRST.into()),
+        ("VIRGO_SAMPLE_LAST", uapi::SAMPLE_LAST.into()),
+        ("VIRGO_PROFILER_F_THREAD", uapi::PROFILER_F_THREAD.into()),
+        ("VIRGO_PROFILER_F_PIDFD", uapi::PROFILER_F_PIDFD.into()),
+        ("VIRGO_PROFILER_F_BIND", uapi::PROFILER_F_BIND.into()),
+        ("VIRGO_PROFILER_RATE_SET", uapi::PROFILER_RATE_SET.into()),
+        ("VIRGO_IOC_QUERY", uapi::IOC_QUERY.into()),
+        (
+            "VIRGO_PROFILER_IOC_REGISTER",
+            uapi::PROFILER_IOC_REGISTER.into(),
+        ),
+        (
+            "VIRGO_PROFILER_IOC_UNREGISTER",
+            uapi::PROFILER_IOC_UNREGISTER.into(),
+        ),
+        ("VIRGO_PROFILER_IOC_LIST", uapi::PROFILER_IOC_LIST.into()),
+        ("VIRGO_PROFILER_IOC_RATE", uapi::PROFILER_IOC_RATE.into()),
+        ("VIRGO_PROFILER_IOC_INFO", uapi::PROFILER_IOC_INFO.into()),
+        ("VIRGO_PROFILER_IOC_SEEN", uapi::PROFILER_IOC_SEEN.into()),
+        ("VIRGO_MODULE_COUNT", uapi::Module::ALL.len() as u64),
+    ];
+    for (name, value) in constants {
+        rows.insert((*name).to_string(), *value);
+    }
+    for module in uapi::Module::ALL {
+        let name = module
+            .name()
+            .strip_prefix("virgo-")
+            .expect("a module's name");
+        rows.insert(
+            format!("VIRGO_MODULE_{}", name.to_uppercase()),
+            module as u64,
+        );
+    }
+    rows
+}
+
+/// What the header holds, by its own text: structures with their number of fields, and the names
+/// of all numbers.
+fn header_names(header: &str) -> (BTreeMap<String, u64>, Vec<String>) {
+    let mut structs = BTreeMap::new();
+    let mut names = Vec::new();
+    let mut current: Option<(String, u64)> = None;
+    let mut in_comment = false;
+    for line in header.lines() {
+        let trimmed = line.trim();
+        in_comment |= trimmed.starts_with("/*");
+        if in_comment {
+            in_comment = !trimmed.ends_with("*/");
+            continue;
+        }
+        if let Some(name) = trimmed
+            .strip_prefix("struct ")
+            .and_then(|t| t.strip_suffix(" {"))
+        {
+            current = Some((name.to_string(), 0));
+        } else if trimmed == "};" {
+            if let Some((name, fields)) = current.take() {
+                structs.insert(name, fields);
+            }
+        } else if let Some((_, fields)) = current.as_mut() {
+            *fields += u64::from(trimmed.ends_with(';'));
+        } else if let Some(rest) = trimmed.strip_prefix("#define ") {
+            let mut words = rest.split_whitespace();
+            let name = words.next().expect("a name");
+            let value = words.next().unwrap_or("");
+            if !value.is_empty() && !value.starts_with('"') {
+                names.push(name.to_string());
+            }
+        } else if trimmed.starts_with("VIRGO_MODULE_") {
+            names.push(
+                trimmed
+                    .split_whitespace()
+                    .next()
+                    .expect("a name")
+                    .to_string(),
+            );
+        }
+    }
+    (structs, names)
+}
+
+fn compile_and_run(rows: &Rows, directory: &Path) -> Rows {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository");
+    let mut source = String::from(
+        "#include <stdio.h>\n#include <stddef.h>\n#include <linux/virgo.h>\nint main(void)\n{\n",
+    );
+    for name in rows.keys().filter(|name| !name.starts_with("fields of ")) {
+        writeln!(
+            source,
+            "\tprintf(\"%s=%llu\\n\", \"{name}\", (unsigned long long)({name}));"
+        )
+        .expect("write to a string");
+    }
+    source.push_str("\treturn 0;\n}\n");
+    let file = directory.join("layout.c");
+    let program = directory.join("layout");
+    std::fs::write(&file, source).expect("write the program");
+    let compiled = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Werror", "-std=gnu99", "-I"])
+        .arg(root.join("include/uapi"))
+        .arg("-o")
+        .arg(&program)
+        .arg(&file)
+        .output()
+        .expect("cc is there");
+    assert!(
+        compiled.status.success(),
+        "the header does not compile:\n{}",
+        String::from_utf8_lossy(&compiled.stderr)
+    );
+    let printed = Command::new(&program).output().expect("the program runs");
+    String::from_utf8(printed.stdout)
+        .expect("text")
+        .lines()
+        .map(|line| {
+            let (name, value) = line.rsplit_once('=').expect("name=value");
+            (name.to_string(), value.parse().expect("a number"))
+        })
+        .collect()
+}
+
+fn scratch(name: &str) -> std::path::PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&directory).expect("make a folder");
+    directory
+}
+
+fn assert_same(rust: &Rows, c: &Rows) {
+    for (name, value) in rust {
+        if let Some(fields) = name.strip_prefix("fields of ") {
+            assert!(c.contains_key(&format!("sizeof(struct {fields})")));
+            continue;
+        }
+        assert_eq!(
+            c.get(name),
+            Some(value),
+            "{name}: C on the left, Rust on the right"
+        );
+    }
+}
+
+#[test]
+fn mirror_and_header_agree_on_every_size_offset_and_number() {
+    let rust = rust_rows();
+    let c = compile_and_run(&rust, &scratch("uapi64"));
+    assert_same(&rust, &c);
+}
+
+#[test]
+fn layout_is_the_same_for_32_bit_callers() {
+    let rust = rust_rows();
+    // There need be no 32-bit libc to run a program with: static assertions say the same.
+    let mut source = String::from("#include <stddef.h>\n#include <linux/virgo.h>\n");
+    for (name, value) in rust.iter().filter(|(name, _)| {
+        name.starts_with("sizeof") || name.starts_with("offsetof") || name.contains("_IOC_")
+    }) {
+        writeln!(
+            source,
+            "_Static_assert(({name}) == {value}ULL, \"{name}\");"
+        )
+        .expect("write");
+    }
+    let file = scratch("uapi32").join("layout32.c");
+    std::fs::write(&file, source).expect("write the program");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository");
+    // Debian keeps asm/ where a 32-bit compiler does not look by itself.
+    let multiarch = Command::new("cc")
+        .arg("-print-multiarch")
+        .output()
+        .expect("cc is there");
+    let multiarch = String::from_utf8(multiarch.stdout).expect("text");
+    let output = Command::new("cc")
+        .arg("-isystem")
+        .arg(Path::new("/usr/include").join(multiarch.trim()))
+        .args(["-m32", "-fsyntax-only", "-ffreestanding", "-I"])
+        .arg(root.join("include/uapi"))
+        .arg(&file)
+        .output()
+        .expect("cc is there");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn nothing_in_the_header_is_missing_from_the_mirror() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository");
+    let header = std::fs::read_to_string(root.join("include/uapi/linux/virgo.h")).expect("header");
+    let (structs, names) = header_names(&header);
+    let rust = rust_rows();
+    assert!(
+        structs.len() > 5 && names.len() > 20,
+        "the header was not understood"
+    );
+    for (name, fields) in structs {
+        assert_eq!(
+            rust.get(&format!("fields of {name}")),
+            Some(&fields),
+            "fields of struct {name}: Rust on the left, C on the right"
+        );
+    }
+    for name in names {
+        assert!(rust.contains_key(&name), "{name} is not in the mirror");
+    }
+}
