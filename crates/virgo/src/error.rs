@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! Errors: what failed, why, and what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use rustix::io::Errno;
+use virgo_proto::uapi;
+
+use crate::ring::LayoutError;
+
+/// What was attempted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Open a device.
+    Open(&'static str),
+    /// `VIRGO_IOC_QUERY`.
+    Query,
+    /// `VIRGO_PROFILER_IOC_REGISTER` of this task.
+    Register(String),
+    /// `VIRGO_PROFILER_IOC_UNREGISTER` of this task.
+    Unregister(String),
+    /// `VIRGO_PROFILER_IOC_LIST`.
+    List,
+    /// `VIRGO_PROFILER_IOC_RATE`, to read.
+    Rate,
+    /// `VIRGO_PROFILER_IOC_RATE`, to set this rate.
+    SetRate(u32),
+    /// `VIRGO_PROFILER_IOC_INFO`.
+    Info,
+    /// `VIRGO_PROFILER_IOC_SEEN` of this position.
+    Seen(u64),
+    /// Map the profiler's buffer.
+    Map,
+    /// Understand the profiler's buffer.
+    Layout,
+    /// Wait for a device.
+    Poll,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Open(path) => write!(f, "open {path}"),
+            Action::Query => write!(f, "ask which modules are loaded"),
+            Action::Register(task) => write!(f, "register {task}"),
+            Action::Unregister(task) => write!(f, "unregister {task}"),
+            Action::List => write!(f, "list the registered tasks"),
+            Action::Rate => write!(f, "read the sampling rate"),
+            Action::SetRate(hz) => write!(f, "set the sampling rate to {hz} Hz"),
+            Action::Info => write!(f, "ask for the buffer's shape"),
+            Action::Seen(head) => write!(f, "tell the kernel that {head} records were read"),
+            Action::Map => write!(f, "map the profiler's buffer"),
+            Action::Layout => write!(f, "read the profiler's buffer"),
+            Action::Poll => write!(f, "wait for the kernel"),
+        }
+    }
+}
+
+/// A call that failed. Its `Display` is the whole message: `cannot WHAT: WHY (ERRNO). NEXT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Error {
+    action: Action,
+    errno: Option<Errno>,
+    layout: Option<LayoutError>,
+}
+
+impl Error {
+    pub(crate) fn new(action: Action, errno: Errno) -> Self {
+        Error {
+            action,
+            errno: Some(errno),
+            layout: None,
+        }
+    }
+
+    pub(crate) fn layout(error: LayoutError) -> Self {
+        Error {
+            action: Action::Layout,
+            errno: None,
+            layout: Some(error),
+        }
+    }
+
+    /// What was attempted.
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// The error number that the kernel gave, if it gave one.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno.map(Errno::raw_os_error)
+    }
+
+    /// Why it failed, in words.
+    pub fn why(&self) -> String {
+        match (self.errno, self.layout) {
+            (Some(errno), _) => explain(&self.action, errno.raw_os_error()).0,
+            (None, Some(layout)) => layout.to_string(),
+            (None, None) => "the reason is not known".into(),
+        }
+    }
+
+    /// What to do next, as a sentence.
+    pub fn next(&self) -> String {
+        match self.errno {
+            Some(errno) => explain(&self.action, errno.raw_os_error()).1,
+            None => SAME_BUILD.into(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.action, self.why())?;
+        if let Some(errno) = self.errno {
+            write!(f, " ({})", errno_name(errno.raw_os_error()))?;
+        }
+        write!(f, ". {}", self.next())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.layout.as_ref().map(|layout| layout as _)
+    }
+}
+
+const SAME_BUILD: &str =
+    "The program and the modules may be of different versions; see \"virgo doctor\".";
+
+/// Why an action failed with this error number, and what to do next: a clause and a sentence.
+pub fn explain(action: &Action, errno: i32) -> (String, String) {
+    use Action as A;
+
+    let errno = Errno::from_raw_os_error(errno);
+    let module = match action {
+        A::Open(path) if *path == uapi::DEVICE => "virgo-core",
+        A::Query => "virgo-core",
+        _ => "virgo-profiler",
+    };
+    let load = format!(
+        "Try \"sudo modprobe {module}\", or \"sudo insmod-scripts/load\" in the source tree."
+    );
+    let doctor = "See \"virgo doctor\", and the kernel's log: \"sudo dmesg\".".to_owned();
+
+    match (action, errno) {
+        (A::Open(_), Errno::NOENT) | (_, Errno::NODEV | Errno::NXIO) => {
+            (format!("the module {module} is not loaded"), load)
+        }
+        (A::Open(path), Errno::ACCESS | Errno::PERM) => (
+            format!("this user may not open {path}"),
+            "Run it with sudo, or join the group that owns the device.".into(),
+        ),
+        (A::Open(_), Errno::MFILE | Errno::NFILE) => (
+            "too many files are open".into(),
+            "Raise the limit (\"ulimit -n\"), or close some.".into(),
+        ),
+        (A::Register(_) | A::Unregister(_), Errno::BADF) => (
+            "the descriptor is not a pidfd".into(),
+            "Make one with pidfd_open(2).".into(),
+        ),
+        (A::Register(_), Errno::SRCH) => (
+            "no such task".into(),
+            "It may have ended; \"ps -eL\" shows which are there.".into(),
+        ),
+        (A::Unregister(_), Errno::SRCH) => (
+            "it is not registered".into(),
+            "\"virgo profiler list\" shows what is.".into(),
+        ),
+        (A::Register(_), Errno::EXIST) => (
+            "it is already registered".into(),
+            "Nothing needs to be done; \"virgo profiler list\" shows it.".into(),
+        ),
+        (A::Register(_) | A::Unregister(_), Errno::PERM | Errno::ACCESS) => (
+            "the task belongs to another user".into(),
+            "Run it with sudo: CAP_PERFMON or CAP_SYS_PTRACE is needed.".into(),
+        ),
+        (A::Register(_), Errno::NOSPC) => (
+            "the limit on registered tasks is reached".into(),
+            "Unregister some, or load virgo-profiler with a larger max_tasks.".into(),
+        ),
+        (A::SetRate(_), Errno::RANGE) => (
+            format!(
+                "the rate is outside {} to {} Hz",
+                uapi::PROFILER_RATE_MIN,
+                uapi::PROFILER_RATE_MAX
+            ),
+            "Choose one inside.".into(),
+        ),
+        (A::SetRate(_), Errno::PERM | Errno::ACCESS) => (
+            "the rate is one for all users".into(),
+            "Run it with sudo: CAP_SYS_ADMIN, CAP_PERFMON or CAP_SYS_PTRACE is needed.".into(),
+        ),
+        (A::Seen(_), Errno::INVAL) => (
+            "the kernel has not written that many, or this is not the profiler's own device".into(),
+            SAME_BUILD.into(),
+        ),
+        (A::Map, Errno::ACCESS | Errno::PERM) => (
+            "the buffer can only be mapped for reading".into(),
+            SAME_BUILD.into(),
+        ),
+        (A::Map, Errno::AGAIN) => (
+            "the limit on locked memory is reached".into(),
+            "Raise it (\"ulimit -l\").".into(),
+        ),
+        (_, Errno::NOTTY) => (
+            "the module does not know this command".into(),
+            SAME_BUILD.into(),
+        ),
+        (_, Errno::INVAL | Errno::TOOBIG) => (
+            "the module does not take these values".into(),
+            SAME_BUILD.into(),
+        ),
+        (_, Errno::NOMEM) => (
+            "the kernel has no memory left for it".into(),
+            "Close some programs, and try again.".into(),
+        ),
+        (_, Errno::BUSY) => ("it is in use".into(), "Try again later.".into()),
+        (_, Errno::INTR) => ("a signal came".into(), "Try again.".into()),
+        (_, Errno::PERM | Errno::ACCESS) => (
+            "this user may not do that".into(),
+            "Run it with sudo.".into(),
+        ),
+        (_, errno) => (system_text(errno), doctor),
+    }
+}
+
+/// The C library's words for an error number, without Rust's `(os error N)`.
+fn system_text(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(
+        || "the reason is not known".into(),
+        |first| first.to_lowercase().chain(chars).collect(),
+    )
+}
+
+/// The error number's name as in errno(3), for those that VIRGO's calls give; else `errno N`.
+pub fn errno_name(errno: i32) -> String {
+    let name = match Errno::from_raw_os_error(errno) {
+        Errno::PERM => "EPERM",
+        Errno::NOENT => "ENOENT",
+        Errno::SRCH => "ESRCH",
+        Errno::INTR => "EINTR",
+        Errno::IO => "EIO",
+        Errno::NXIO => "ENXIO",
+        Errno::TOOBIG => "E2BIG",
+        Errno::BADF => "EBADF",
+        Errno::AGAIN => "EAGAIN",
+        Errno::NOMEM => "ENOMEM",
+        Errno::ACCESS => "EACCES",
+        Errno::FAULT => "EFAULT",
+        Errno::BUSY => "EBUSY",
+        Errno::EXIST => "EEXIST",
+        Errno::NODEV => "ENODEV",
+        Errno::INVAL => "EINVAL",
+        Errno::NFILE => "ENFILE",
+        Errno::MFILE => "EMFILE",
+        Errno::NOTTY => "ENOTTY",
+        Errno::NOSPC => "ENOSPC",
+        Errno::RANGE => "ERANGE",
+        Errno::NOSYS => "ENOSYS",
+        Errno::OVERFLOW => "EOVERFLOW",
+        Errno::OPNOTSUPP => "EOPNOTSUPP",
+        _ => return format!("errno {errno}"),
+    };
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actions() -> Vec<Action> {
+        vec![
+            Action::Open(uapi::DEVICE),
+            Action::Open(uapi::PROFILER_DEVICE),
+            Action::Query,
+            Action::Register("process 7".into()),
+            Action::Unregister("thread 7".into()),
+            Action::List,
+            Action::Rate,
+            Action::SetRate(2000),
+            Action::Info,
+            Action::Seen(9),
+            Action::Map,
+            Action::Poll,
+        ]
+    }
+
+    #[test]
+    fn every_error_number_says_what_why_and_what_next() {
+        for action in actions() {
+            for errno in 1..=133 {
+                let error = Error::new(action.clone(), Errno::from_raw_os_error(errno));
+                assert_eq!(error.errno(), Some(errno));
+                let (why, next) = (error.why(), error.next());
+                assert!(
+                    !why.is_empty() && !why.ends_with('.'),
+                    "{action:?} {errno}: {why}"
+                );
+                assert!(next.ends_with('.'), "{action:?} {errno}: {next}");
+                let text = error.to_string();
+                assert!(
+                    text.starts_with("cannot ") && text.ends_with(&next),
+                    "{text}"
+                );
+                assert!(!text.contains("os error"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_message_is_one_that_a_user_can_act_on() {
+        let error = Error::new(Action::Open(uapi::PROFILER_DEVICE), Errno::NOENT);
+        assert_eq!(
+            error.to_string(),
+            "cannot open /dev/virgo-profiler: the module virgo-profiler is not loaded (ENOENT). \
+             Try \"sudo modprobe virgo-profiler\", or \"sudo insmod-scripts/load\" in the source tree."
+        );
+        let error = Error::new(Action::Register("process 7".into()), Errno::SRCH);
+        assert_eq!(
+            error.to_string(),
+            "cannot register process 7: no such task (ESRCH). \
+             It may have ended; \"ps -eL\" shows which are there."
+        );
+    }
+
+    #[test]
+    fn a_buffer_of_another_layout_is_told_apart() {
+        let error = Error::layout(LayoutError::Layout(2));
+        assert_eq!(error.errno(), None);
+        assert!(error.to_string().contains("layout 2"), "{error}");
+        assert!(StdError::source(&error).is_some());
+    }
+}
