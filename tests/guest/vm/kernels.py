@@ -22,7 +22,7 @@ GUEST_DIR = Path(__file__).resolve().parent.parent
 DRIVERS = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "ext4", "9p", "9pnet_virtio")
 BUSYBOX = Path("/bin/busybox")
 # Files of this folder that travel in the initramfs.
-SCRIPTS = ("init", "node-init", "node-load", "kmemleak-scan")
+SCRIPTS = ("init", "node-load", "kmemleak-scan")
 CFLAGS = ("-static", "-O2", "-Wall", "-Wextra")
 
 
