@@ -37,7 +37,7 @@ step() {
 	local text=$1 log status=0 start=$SECONDS
 	shift
 	mkdir -p "$CACHE/log"
-	log=$(mktemp "$CACHE/log/$PROG.XXXXXX")
+	log=$(mktemp -p "$CACHE/log")
 	say "  $text …"
 	if [ -n "${VIRGO_VERBOSE:-}" ]; then
 		"$@" 2>&1 </dev/null | tee "$log" >&2 || status=$?

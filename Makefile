@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+#
+# The people's entry: "make help". What the kernel's build reads is Kbuild.
+
+KERNEL ?= stock
+PREFIX ?= /usr/local
+DESTDIR ?=
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/virgo
+
+# Each recipe is one script that locks what it changes; nothing is gained by running two at once.
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+export W V
+
+.PHONY: all
+all: modules user
+
+.PHONY: help
+help:
+	@echo 'VIRGO: Rust kernel modules for stock Debian kernels.'
+	@echo
+	@echo '  make                 the modules for KERNEL, and the virgo command'
+	@echo '  make run             the tour: boot a stock kernel in QEMU, load the modules, use them'
+	@echo '  make shell           a console in the same guest'
+	@echo '  make test            every test, on the stock kernels; ends with "N passed, N failed"'
+	@echo '  make check           no guest, seconds: rustfmt, clippy, unit tests, shellcheck, rules'
+	@echo '  make test-debug      the tests on a debug kernel (built once, 20 to 50 minutes)'
+	@echo '  make bench-profiler  what a sample costs, beside a /proc poll and pidstat'
+	@echo
+	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
+	@echo '  make user            the virgo command alone, target/release/virgo'
+	@echo '  make modules_install into $$INSTALL_MOD_PATH/lib/modules/RELEASE/updates/virgo/'
+	@echo '  make install         the command, the scripts and the header, under $$DESTDIR$$PREFIX'
+	@echo '  make setup           fetch and make all that the others need, now'
+	@echo '  make clean           remove build/, target/ and out/'
+	@echo '  make distclean       and the cache, $(CACHE)'
+	@echo
+	@echo '  KERNEL=stock|next|debug|RELEASE   the kernel (now: $(KERNEL))'
+	@echo '  KDIR=/lib/modules/`uname -r`/build  build on this machine for its own kernel;'
+	@echo '                                    insmod-scripts/preflight tells whether that can work'
+	@echo '  V=1 W=1                           more words; more warnings'
+
+.PHONY: setup
+setup:
+	@scripts/setup
+
+.PHONY: modules
+modules:
+ifdef KDIR
+	@KDIR='$(KDIR)' scripts/build-modules
+else
+	@scripts/build-modules '$(KERNEL)'
+endif
+
+.PHONY: user
+user:
+	@scripts/setup --quiet --root
+	@scripts/build-user
+
+.PHONY: run
+run:
+	@KERNEL='$(KERNEL)' scripts/run-demo
+
+.PHONY: shell
+shell:
+	@KERNEL='$(KERNEL)' tests/vm shell
+
+.PHONY: test
+test:
+	@tests/run
+
+.PHONY: test-debug
+test-debug:
+	@tests/run --debug
+
+.PHONY: check lint
+check lint:
+	@scripts/setup --quiet --root
+	@scripts/check
+
+.PHONY: bench-profiler
+bench-profiler:
+	@KERNEL='$(KERNEL)' scripts/bench-profiler
+
+.PHONY: modules_install
+modules_install:
+ifdef KDIR
+	@KDIR='$(KDIR)' scripts/install-modules
+else
+	@scripts/install-modules $(if $(filter-out undefined default file,$(origin KERNEL)),'$(KERNEL)')
+endif
+
+.PHONY: install
+install:
+	@test -e target/release/virgo || { echo 'make install: run make user first' >&2; exit 1; }
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/virgo' '$(DESTDIR)$(PREFIX)/include/linux'
+	install -m 0755 target/release/virgo '$(DESTDIR)$(PREFIX)/bin/virgo'
+	install -m 0755 insmod-scripts/* '$(DESTDIR)$(PREFIX)/lib/virgo/'
+	install -m 0644 include/uapi/linux/virgo.h '$(DESTDIR)$(PREFIX)/include/linux/virgo.h'
+	@for page in man/*.[1-9]; do \
+		[ -e "$$page" ] || continue; \
+		section=$${page##*.}; \
+		install -D -m 0644 "$$page" '$(DESTDIR)$(PREFIX)'"/share/man/man$$section/$${page##*/}"; \
+	done
+
+.PHONY: clean
+clean:
+	rm -rf build target out
+
+.PHONY: distclean
+distclean: clean
+	rm -rf --one-file-system '$(CACHE)'
