@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Declarations of the C functions in `modules/shim` (include/virgo/shim.h) and of virgo-core's
+//! exports. Nothing outside `modules/lib` sees them.
+
+#![allow(
+    improper_ctypes,
+    reason = "without lockdep the bindings' lock_class_key has no fields, as in C; all is passed by pointer"
+)]
+
+use kernel::{
+    bindings,
+    ffi::{
+        c_char,
+        c_int,
+        c_void, //
+    }, //
+};
+
+use super::service::{
+    ServiceOps,
+    Slot, //
+};
+
+/// Mirror of `struct virgo_shim_counters`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Counters {
+    pub(super) min_flt: u64,
+    pub(super) maj_flt: u64,
+    pub(super) exact_ns: u64,
+    pub(super) utime_ns: u64,
+    pub(super) stime_ns: u64,
+    pub(super) rss_pages: u64,
+    pub(super) state: u32,
+    pub(super) exited: u32,
+    pub(super) comm: [u8; 16],
+}
+
+/// Mirror of `struct virgo_shim_proc_ops`.
+#[repr(C)]
+pub(super) struct ProcOps {
+    pub(super) show: unsafe extern "C" fn(*mut bindings::seq_file, *mut c_void) -> c_int,
+    pub(super) write: Option<
+        unsafe extern "C" fn(*const bindings::file, *const c_char, usize, *mut c_void) -> c_int,
+    >,
+}
+
+/// `struct virgo_shim_proc`, of which C alone knows the inside.
+#[repr(C)]
+pub(super) struct Proc {
+    _opaque: [u8; 0],
+}
+
+/// `struct proc_dir_entry`, likewise.
+#[repr(C)]
+pub(super) struct ProcDirEntry {
+    _opaque: [u8; 0],
+}
+
+extern "C" {
+    pub(super) fn virgo_shim_task_by_pid(nr: c_int, thread: c_int) -> *mut bindings::task_struct;
+    pub(super) fn virgo_shim_task_by_pidfd(fd: c_int) -> *mut bindings::task_struct;
+    pub(super) fn virgo_shim_task_counters(
+        task: *mut bindings::task_struct,
+        thread: c_int,
+        out: *mut Counters,
+    );
+    pub(super) fn virgo_shim_may_observe(
+        task: *mut bindings::task_struct,
+        opener: *const bindings::file,
+    ) -> c_int;
+    pub(super) fn virgo_shim_may_administer(opener: *const bindings::file) -> c_int;
+    pub(super) fn virgo_shim_task_ids(
+        task: *mut bindings::task_struct,
+        vpid: *mut [c_int; 2],
+        pid: *mut [c_int; 2],
+    );
+
+    pub(super) fn virgo_shim_proc_create(
+        path: *const c_char,
+        mode: u16,
+        ops: *const ProcOps,
+        context: *mut c_void,
+    ) -> *mut Proc;
+    pub(super) fn virgo_shim_proc_remove(proc: *mut Proc);
+    pub(super) fn virgo_shim_proc_mkdir(path: *const c_char) -> *mut ProcDirEntry;
+    pub(super) fn virgo_shim_proc_rmdir(dir: *mut ProcDirEntry);
+
+    // Exported by virgo-core itself, modules/virgo-core/registry.rs.
+    pub(super) fn virgo_core_register_service(
+        ops: *const ServiceOps,
+        abi: u32,
+        size: u32,
+    ) -> *mut Slot;
+    pub(super) fn virgo_core_unregister_service(slot: *mut Slot);
+    pub(super) fn virgo_core_service_get(id: u32, abi: u32) -> *mut Slot;
+    pub(super) fn virgo_core_service_ops(slot: *const Slot) -> *const ServiceOps;
+    pub(super) fn virgo_core_service_put(slot: *mut Slot);
+}

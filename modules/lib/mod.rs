@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Safe wrappers for what the `kernel` crate lacks: the only place with `unsafe` and `bindings::`.
+//!
+//! Every module takes in this folder as source with `#[path = "../lib/mod.rs"] mod lib;`, so no
+//! Rust type crosses a module's boundary; what a module does not use is not compiled into it.
+//! Differences between kernel releases are in [`compat`] and in `modules/shim` only.
+
+#![allow(dead_code, unreachable_pub, reason = "each module uses a part")]
+
+pub mod chardev;
+pub mod compat;
+pub mod export;
+pub mod ffi;
+pub mod module;
+pub mod pages;
+pub mod procfs;
+pub mod service;
+pub mod task;
+pub mod time;
+pub mod uapi;
+pub mod workqueue;

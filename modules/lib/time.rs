@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Clocks.
+
+use kernel::bindings;
+
+/// CLOCK_MONOTONIC in nanoseconds. Does not sleep.
+pub fn monotonic_ns() -> u64 {
+    // SAFETY: The function has no preconditions but that timekeeping runs, as it does once modules
+    // can be loaded.
+    let now = unsafe { bindings::ktime_get() };
+    // The clock starts at 0 when the machine does.
+    now.unsigned_abs()
+}

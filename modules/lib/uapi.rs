@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Copying ioctl structures in and out by the uAPI's rules (include/uapi/linux/virgo.h).
+
+use core::slice;
+
+use kernel::{
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use crate::proto::uapi as abi;
+
+/// A structure that begins with its size, as all of the uAPI's do.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, has no padding, is valid for every bit pattern, and its first field is
+/// the `u32` size.
+pub unsafe trait Sized32: Copy + Default {
+    /// Size of the structure's first version, in bytes.
+    const FIRST_SIZE: usize;
+}
+
+/// Declares the uAPI's structures with the size of their first version.
+macro_rules! sized32 {
+    ($($type:ident: $first:literal),+ $(,)?) => { $(
+        // SAFETY: `repr(C)`, integers only, `size` first; the sum of the fields' sizes is checked
+        // to be the structure's in the mirror's test, so there is no padding.
+        unsafe impl Sized32 for abi::$type {
+            const FIRST_SIZE: usize = $first;
+        }
+        static_assert!(size_of::<abi::$type>() >= $first);
+        static_assert!(core::mem::offset_of!(abi::$type, size) == 0);
+    )+ };
+}
+
+sized32! {
+    Query: 64,
+    ProfilerTask: 40,
+    ProfilerList: 40,
+    ProfilerRate: 16,
+    ProfilerInfo: 56,
+    ProfilerSeen: 16,
+}
+
+/// Largest size that a caller may name: a page, as for the kernel's own extensible structures.
+const MAX_SIZE: usize = 4096;
+
+/// An ioctl's command: its direction, type and number. The size which is coded in it is left out:
+/// the structure's own size field says it, and grows with the versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    direction: u32,
+    number: u32,
+}
+
+impl Command {
+    /// From the number that the ioctl came with; `None` if it is not one of VIRGO's.
+    pub const fn new(command: u32) -> Option<Command> {
+        if (command >> 8) & 0xff != abi::IOC_MAGIC {
+            return None;
+        }
+        Some(Command {
+            direction: command >> 30,
+            number: command & 0xff,
+        })
+    }
+
+    /// The module that it belongs to.
+    pub fn module(self) -> Option<abi::Module> {
+        abi::Module::from_number(self.number >> 4)
+    }
+}
+
+/// An ioctl's argument: where in user space the structure is.
+#[derive(Clone, Copy)]
+pub struct Arg(usize);
+
+/// A structure from user space and how much of it the caller knows.
+pub struct Sized<T> {
+    /// The structure; fields that the caller's version lacks are zero.
+    pub value: T,
+    user_size: usize,
+    arg: Arg,
+}
+
+impl Arg {
+    /// From the number that the ioctl came with.
+    pub fn new(arg: usize) -> Self {
+        Arg(arg)
+    }
+
+    /// Reads a structure. `EFAULT`; `EINVAL` for a size below the first version's or over a page;
+    /// `E2BIG` where bytes that this kernel does not know are not zero. May sleep.
+    pub fn read<T: Sized32>(self) -> Result<Sized<T>> {
+        let pointer = UserPtr::from_addr(self.0);
+        let user_size: u32 = UserSlice::new(pointer, size_of::<u32>()).reader().read()?;
+        // CAST: u32 fits usize on 64-bit.
+        let user_size = user_size as usize;
+        if !(T::FIRST_SIZE..=MAX_SIZE).contains(&user_size) {
+            return Err(EINVAL);
+        }
+        let mut value = T::default();
+        let known = user_size.min(size_of::<T>());
+        // SAFETY: `T` is valid for every bit pattern and has no padding by its trait; `known` is
+        // at most its size; nothing else refers to `value`.
+        let bytes = unsafe { slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), known) };
+        let mut reader = UserSlice::new(pointer, user_size).reader();
+        reader.read_slice(bytes)?;
+        let mut unknown = [0_u8; 64];
+        while !reader.is_empty() {
+            let length = reader.len().min(unknown.len());
+            let chunk = unknown.get_mut(..length).ok_or(EINVAL)?;
+            reader.read_slice(chunk)?;
+            if chunk.iter().any(|byte| *byte != 0) {
+                return Err(E2BIG);
+            }
+        }
+        Ok(Sized {
+            value,
+            user_size,
+            arg: self,
+        })
+    }
+}
+
+impl<T: Sized32> Sized<T> {
+    /// Writes `value` back: as much as the caller knows; the size field stays the caller's. May sleep.
+    pub fn write_back(&self) -> Result {
+        let known = self.user_size.min(size_of::<T>());
+        let skip = size_of::<u32>();
+        // SAFETY: `T` has no padding by its trait, so all its bytes are initialised; `known` is at
+        // most its size.
+        let bytes = unsafe { slice::from_raw_parts((&raw const self.value).cast::<u8>(), known) };
+        let pointer = UserPtr::from_addr(self.arg.0).wrapping_byte_add(skip);
+        UserSlice::new(pointer, known.saturating_sub(skip))
+            .writer()
+            .write_slice(bytes.get(skip..).ok_or(EINVAL)?)
+    }
+}
+
+/// Writes one list entry to user space. May sleep.
+pub fn write_entry(address: u64, index: usize, entry: &abi::ProfilerEntry) -> Result {
+    const SIZE: usize = size_of::<abi::ProfilerEntry>();
+    let offset = index.checked_mul(SIZE).ok_or(EFAULT)?;
+    let address = usize::try_from(address).map_err(|_| EFAULT)?;
+    let pointer = address.checked_add(offset).ok_or(EFAULT)?;
+    // SAFETY: The structure is `repr(C)` of integers without padding (checked in the mirror's
+    // test), so all its bytes are initialised.
+    let bytes = unsafe { slice::from_raw_parts((&raw const *entry).cast::<u8>(), SIZE) };
+    UserSlice::new(UserPtr::from_addr(pointer), SIZE)
+        .writer()
+        .write_slice(bytes)
+}
