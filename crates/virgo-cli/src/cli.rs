@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! The command line. Help, manual pages and completions are all made from this.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Look after VIRGO's kernel modules, and read their profiler.
+#[derive(Debug, Parser)]
+#[command(
+    name = "virgo",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Exit status: 0 if all went well, 1 if not, 2 if the command line is wrong. \
+                  \"virgo profiler run\" exits as its command does.",
+    after_long_help = "Exit status: 0 if all went well, 1 if not, 2 if the command line is wrong. \
+                       \"virgo profiler run\" exits as its command does.\n\n\
+                       If something does not work, begin with \"virgo doctor\"."
+)]
+pub(crate) struct Cli {
+    /// Print JSON, for programs, instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check that VIRGO works here; say what to do where it doesn't
+    ///
+    /// Looks at the modules, their version and features, and whether this user may use the
+    /// devices. Exits with 1 if a check failed.
+    Doctor,
+    /// Show which modules are loaded, and what the profiler is doing
+    Status,
+    /// Show the versions of this program and of the loaded modules
+    Version,
+    /// Sample page faults, CPU time and memory of processes
+    Profiler {
+        #[command(subcommand)]
+        command: Profiler,
+    },
+    /// Use memory, as the original profiler's test program does
+    Work(Work),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Mangen {
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
+    /// Stop until the parent has registered this process, then become COMMAND
+    #[command(hide = true)]
+    Gate {
+        #[arg(long)]
+        parent: i32,
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Profiler {
+    /// Run commands and profile them from their first instruction to their end
+    ///
+    /// Each command is registered before it begins; its children are not. At the end a table is
+    /// printed. The exit status is the command's own; with several, that of the first one which
+    /// failed.
+    Run(Run),
+    /// Register processes, until they end or are unregistered
+    Register(Tasks),
+    /// Unregister processes
+    Unregister(Tasks),
+    /// List what is registered
+    List,
+    /// Show the sampling rate, or set it for all
+    Rate {
+        /// Sampling rounds a second, 1 to 1000
+        hz: Option<u32>,
+    },
+    /// Print samples as they come
+    Monitor(Monitor),
+    /// Show a live table of the registered tasks
+    ///
+    /// Keys: c, f, m, r, t, n sort by CPU, faults, major faults, resident memory, CPU time, pid;
+    /// i reverses the order; space pauses; q ends.
+    Top(Top),
+    /// Draw recorded samples
+    Plot(Plot),
+    /// Write samples into a CSV file
+    Record(Record),
+    /// Run one of the original's case studies, and draw its plots
+    ///
+    /// Case 1 runs two pairs of processes: R 50000 with R 10000, then R 50000 with L 10000. Case
+    /// 2 runs 1, 5, 7 and 11 copies of "work 200 R 10000" and draws the CPU's utilisation
+    /// against their number.
+    Case(Case),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Sampling rounds a second while it runs, 1 to 1000; then the rate is set back
+    #[arg(long, value_name = "HZ")]
+    pub(crate) rate: Option<u32>,
+    /// Write the samples into this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) csv: Option<PathBuf>,
+    /// Draw faults and CPU over time into this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) svg: Option<PathBuf>,
+    /// Draw faults and CPU over time into this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) png: Option<PathBuf>,
+    /// Title of the drawings
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+    /// A command with its arguments, quoted as for a shell; may be given again, then all run at
+    /// the same time. No shell is started: write 'sh -c "..."' for one
+    #[arg(
+        short = 'c',
+        long = "command",
+        value_name = "COMMAND",
+        required_unless_present = "argv",
+        value_hint = ValueHint::CommandString
+    )]
+    pub(crate) commands: Vec<String>,
+    /// Print no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// A command with its arguments
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) argv: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tasks {
+    /// Process ids; thread ids with --thread
+    #[arg(required = true, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pids: Vec<i32>,
+    /// Single threads, not whole processes
+    #[arg(long)]
+    pub(crate) thread: bool,
+}
+
+/// What to register for as long as a command reads.
+#[derive(Debug, Args)]
+pub(crate) struct Bound {
+    /// Register this process while this runs; may be given again
+    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pids: Vec<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    #[command(flatten)]
+    pub(crate) bound: Bound,
+    /// The original's four columns, a row for each sampling round: jiffies, minor faults, major
+    /// faults, CPU in percent, summed over all registered tasks since the round before
+    #[arg(long, conflicts_with_all = ["csv", "json"])]
+    pub(crate) classic: bool,
+    /// Comma-separated values, with a header line
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<f64>,
+    /// End after so many rows
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Print what the buffer holds, and end, as the original's monitor does
+    #[arg(long)]
+    pub(crate) dump: bool,
+    /// With --classic: the kernel's timer frequency; else taken from /boot/config-RELEASE
+    #[arg(long, value_name = "N", requires = "classic", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) hz: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) bound: Bound,
+    /// Seconds between two tables
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) delay: f64,
+    /// What to sort by
+    #[arg(short, long, value_enum, default_value_t = Sort::Cpu)]
+    pub(crate) sort: Sort,
+    /// Print so many tables as plain text, and end
+    #[arg(short, long, value_name = "N")]
+    pub(crate) batch: Option<u64>,
+}
+
+/// What `top` sorts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// CPU now
+    Cpu,
+    /// Faults a second
+    Faults,
+    /// Major faults a second
+    Major,
+    /// Resident memory
+    Rss,
+    /// CPU time in all
+    Time,
+    /// Process id
+    Pid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plot {
+    /// A file written by "profiler run --csv", "record" or "monitor --csv"
+    #[arg(value_name = "IN.csv", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// Where to draw: a name that ends in .svg or .png; may be given again
+    #[arg(short, long, value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) output: Vec<PathBuf>,
+    /// Draw this alone; else faults and CPU, one above the other
+    #[arg(long, value_enum)]
+    pub(crate) by: Option<By>,
+    /// Title of the drawing
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+}
+
+/// What a plot shows over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// Accumulated page faults
+    Faults,
+    /// CPU, in percent of one
+    Cpu,
+    /// Resident memory
+    Rss,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    #[command(flatten)]
+    pub(crate) bound: Bound,
+    /// Where to write
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// End after so many seconds; else at Ctrl-C
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Case {
+    /// Which case study
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(crate) number: u8,
+    /// Memory of each process, in MiB; else the original's 1024 (case 1) or 200 (case 2), or
+    /// less if this machine has less
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) mb: Option<u32>,
+    /// Memory accesses in each iteration; else the original's 50000 and 10000. With case 1 it is
+    /// the first process's, the second has a fifth of it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) accesses: Option<u64>,
+    /// Iterations of each process
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) iterations: u32,
+    /// Pause after each iteration, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) pause: u64,
+    /// With case 2: the numbers of processes
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,5,7,11", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) processes: Vec<u32>,
+    /// Sampling rounds a second
+    #[arg(long, value_name = "HZ", default_value_t = 20)]
+    pub(crate) rate: u32,
+    /// Directory to write the CSV files and the drawings into; made if missing
+    #[arg(long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// Print no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Work {
+    /// Memory to use, in MiB: 1 to 1024
+    #[arg(value_name = "MB")]
+    pub(crate) memory: Option<String>,
+    /// R for random accesses, L or T for local ones: a fifth random, the others close together
+    #[arg(value_name = "R|L")]
+    pub(crate) locality: Option<String>,
+    /// Memory accesses in each iteration
+    #[arg(value_name = "ACCESSES")]
+    pub(crate) accesses: Option<String>,
+    /// Iterations
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) iterations: u32,
+    /// Pause after each iteration, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) pause: u64,
+    /// Register this process with the profiler while it works, as the original does
+    #[arg(long)]
+    pub(crate) register: bool,
+    /// Let the kernel use huge pages; else each page faults by itself, as in the original's time
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
+}
+
+/// Parses a time in seconds, 1 ms to a year.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.001..=31_557_600.0).contains(&value) => Ok(value),
+        _ => Err("a number of seconds, at least 0.001, is needed".into()),
+    }
+}

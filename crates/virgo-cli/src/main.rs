@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! The command `virgo`: looks after VIRGO's kernel modules and reads their profiler.
+
+#![forbid(unsafe_code)]
+
+mod board;
+mod case;
+mod classic;
+mod cli;
+mod collect;
+mod doctor;
+mod gate;
+mod monitor;
+mod pages;
+mod plot;
+mod plotfile;
+mod profiler;
+mod report;
+mod row;
+mod run;
+mod session;
+mod status;
+mod stop;
+mod text;
+mod top;
+mod work;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = match cli::Cli::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output, where a closed pipe is no fault.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(2),
+            };
+        }
+    };
+    match dispatch(arguments) {
+        Ok(code) => code,
+        Err(error) if closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            text::complain(&error);
+            if error.is::<text::Usage>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// The reader of standard output has seen enough, as `head` does.
+fn closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
+    let json = arguments.json;
+    match arguments.command {
+        cli::Command::Doctor => doctor::run(json),
+        cli::Command::Status => status::run(json),
+        cli::Command::Version => status::version(json),
+        cli::Command::Profiler { command } => profiler::run(command, json),
+        cli::Command::Work(options) => work::run(&options),
+        cli::Command::Completions { shell } => pages::completions(shell),
+        cli::Command::Mangen { directory } => pages::manual(&directory),
+        cli::Command::Gate { parent, command } => gate::run(parent, &command),
+    }
+}
