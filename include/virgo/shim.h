@@ -48,6 +48,11 @@ int virgo_shim_may_observe(struct task_struct *task, const struct file *opener);
 int virgo_shim_may_administer(const struct file *opener);
 void virgo_shim_task_ids(struct task_struct *task, int vpid[2], int pid[2]);
 
+void virgo_shim_wait_for_stop(void);
+
+struct file *virgo_shim_open_in(const char *root, const char *name, int flags,
+				umode_t mode);
+
 /**
  * struct virgo_shim_proc_ops - what a file under /proc does.
  * @show: writes the text into @m; 0 or -errno. May sleep.

@@ -77,6 +77,14 @@ extern "C" {
         pid: *mut [c_int; 2],
     );
 
+    pub(super) fn virgo_shim_wait_for_stop();
+    pub(super) fn virgo_shim_open_in(
+        root: *const c_char,
+        name: *const c_char,
+        flags: c_int,
+        mode: u16,
+    ) -> *mut bindings::file;
+
     pub(super) fn virgo_shim_proc_create(
         path: *const c_char,
         mode: u16,

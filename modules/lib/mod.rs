@@ -12,6 +12,8 @@ pub mod chardev;
 pub mod compat;
 pub mod export;
 pub mod ffi;
+pub mod file;
+pub mod kthread;
 pub mod module;
 pub mod pages;
 pub mod procfs;

@@ -50,6 +50,66 @@ impl OwnedQueue {
     }
 }
 
+/// A closure on its way to a queue.
+#[pin_data]
+struct Spawned<F: FnOnce() + Send + 'static> {
+    #[pin]
+    work: Opaque<bindings::work_struct>,
+    function: F,
+}
+
+impl<F: FnOnce() + Send + 'static> Spawned<F> {
+    /// # Safety
+    ///
+    /// Called once, by a work queue, with the work item of a boxed `Self` that nobody else owns.
+    unsafe extern "C" fn run(work: *mut bindings::work_struct) {
+        let work = Opaque::cast_from(work).cast_mut();
+        // SAFETY: The item is the field of a box that `spawn` gave up. A work item may be freed by
+        // its own function. Moving the closure out of the box is allowed: only `work` is pinned,
+        // and the queue does not touch it any more.
+        let this = unsafe { KBox::from_raw(kernel::container_of!(work, Self, work)) };
+        let Spawned { function, .. } = KBox::into_inner(this);
+        function();
+    }
+}
+
+impl OwnedQueue {
+    /// Runs `function` on the queue, soon, in process context; it may sleep. Dropping the queue
+    /// waits for it. `ENOMEM`. May sleep.
+    pub fn spawn<F: FnOnce() + Send + 'static>(&self, function: F) -> Result {
+        let spawned = KBox::pin_init(
+            pin_init!(Spawned {
+                work <- Opaque::ffi_init(|slot| {
+                    // SAFETY: The slot is for a work item, in a box which is freed by the item's
+                    // own function.
+                    unsafe {
+                        bindings::init_work_with_key(
+                            slot,
+                            Some(Spawned::<F>::run),
+                            false,
+                            c"virgo_spawned".as_char_ptr(),
+                            kernel::static_lock_class!().as_ptr(),
+                        )
+                    }
+                }),
+                function,
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The box is not moved from here on: `run` takes it over.
+        let spawned = KBox::into_raw(unsafe { Pin::into_inner_unchecked(spawned) });
+        // CAST: a small constant.
+        let any_cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+        // SAFETY: The queue exists by the invariant. The item is new, so it is queued, and its
+        // function owns the box.
+        unsafe {
+            let work = (*spawned).work.get();
+            bindings::queue_work_on(any_cpu, self.0.as_ptr(), work);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for OwnedQueue {
     fn drop(&mut self) {
         // SAFETY: The queue exists by the invariant and is not used again: who queues on it holds
