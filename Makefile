@@ -29,7 +29,7 @@ help:
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
 	@echo '  make user            the virgo command alone, target/release/virgo'
-	@echo '  make modules_install into $$INSTALL_MOD_PATH/lib/modules/RELEASE/updates/virgo/'
+	@echo '  make modules_install into $$INSTALL_MOD_PATH/lib/modules/RELEASE/updates/'
 	@echo '  make install         the command, the scripts and the header, under $$DESTDIR$$PREFIX'
 	@echo '  make setup           fetch and make all that the others need, now'
 	@echo '  make clean           remove build/, target/ and out/'
@@ -95,7 +95,7 @@ install:
 	@test -e target/release/virgo || { echo 'make install: run make user first' >&2; exit 1; }
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/virgo' '$(DESTDIR)$(PREFIX)/include/linux'
 	install -m 0755 target/release/virgo '$(DESTDIR)$(PREFIX)/bin/virgo'
-	install -m 0755 insmod-scripts/* '$(DESTDIR)$(PREFIX)/lib/virgo/'
+	cp insmod-scripts/* '$(DESTDIR)$(PREFIX)/lib/virgo/'
 	install -m 0644 include/uapi/linux/virgo.h '$(DESTDIR)$(PREFIX)/include/linux/virgo.h'
 	@for page in man/*.[1-9]; do \
 		[ -e "$$page" ] || continue; \
