@@ -14,6 +14,7 @@ pub mod export;
 pub mod ffi;
 pub mod file;
 pub mod kthread;
+pub mod listener;
 pub mod module;
 pub mod pages;
 pub mod procfs;

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a service answers, until the socket has taken it.
+
+use super::ready::CHUNK;
+use super::sock::MAX_PIECES;
+use kernel::alloc::Flags;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Bytes that can be sent from where they are.
+///
+/// `bytes` must answer the same bytes for as long as a [`Reply`] holds the
+/// value. Shared, because the owner keeps its own hold.
+pub trait Bytes: Send + Sync {
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+}
+
+/// A piece which is not copied into the tail.
+enum Piece {
+    Owned(KVVec<u8>),
+    Shared(Arc<dyn Bytes>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Owned(v) => v.as_slice(),
+            Piece::Shared(s) => s.bytes(),
+        }
+    }
+}
+
+/// An append-only, bounded queue of answers.
+///
+/// Small answers are copied one behind the other and leave in one send; big
+/// ones are handed over whole. Past the bound, or out of memory, the reply is
+/// void: what is appended is dropped, and the connection closes after what
+/// went before.
+///
+/// Never sleeps when it is filled in softirq (it allocates atomically there).
+pub struct Reply {
+    /// In order; the first one `skip` bytes in.
+    pieces: KVec<Piece>,
+    /// After the pieces.
+    tail: KVVec<u8>,
+    /// Bytes of the first piece (or of the tail, if there is none) already sent.
+    skip: usize,
+    /// Bytes not sent.
+    len: usize,
+    cap: usize,
+    flags: Flags,
+    overflow: bool,
+}
+
+impl Reply {
+    pub(super) const fn new(cap: usize) -> Self {
+        Self {
+            pieces: KVec::new(),
+            tail: KVVec::new(),
+            skip: 0,
+            len: 0,
+            cap,
+            flags: kernel::alloc::flags::GFP_KERNEL,
+            overflow: false,
+        }
+    }
+
+    /// Bytes appended and not yet sent.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True where nothing waits to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bound was passed or memory ran out; the connection will close.
+    pub fn is_void(&self) -> bool {
+        self.overflow
+    }
+
+    fn admit(&mut self, n: usize) -> bool {
+        match self.len.checked_add(n) {
+            Some(len) if len <= self.cap && !self.overflow => true,
+            _ => {
+                self.overflow = true;
+                false
+            }
+        }
+    }
+
+    /// Appends a copy.
+    pub fn push(&mut self, data: &[u8]) {
+        if !self.admit(data.len()) {
+            return;
+        }
+        let room = self.tail.capacity().saturating_sub(self.tail.len());
+        if room < data.len() && self.grow(data.len()).is_err() {
+            self.overflow = true;
+            return;
+        }
+        if self.tail.extend_from_slice(data, self.flags).is_err() {
+            self.overflow = true;
+            return;
+        }
+        self.len += data.len(); // OVERFLOW: `admit` has added it.
+    }
+
+    /// Makes room for `n` bytes in the tail without copying a full one.
+    fn grow(&mut self, n: usize) -> Result {
+        if self.tail.is_empty() {
+            self.tail.reserve(n.max(CHUNK), self.flags)?;
+            return Ok(());
+        }
+        let new = KVVec::with_capacity(n.max(CHUNK), self.flags)?;
+        let full = core::mem::replace(&mut self.tail, new);
+        self.pieces.push(Piece::Owned(full), self.flags)?;
+        Ok(())
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        let n = piece.bytes().len();
+        if n == 0 || !self.admit(n) {
+            return;
+        }
+        if !self.tail.is_empty() {
+            let full = core::mem::take(&mut self.tail);
+            if self.pieces.push(Piece::Owned(full), self.flags).is_err() {
+                self.overflow = true;
+                return;
+            }
+        }
+        match self.pieces.push(piece, self.flags) {
+            Ok(()) => self.len += n, // OVERFLOW: `admit` has added it.
+            Err(_) => self.overflow = true,
+        }
+    }
+
+    /// Appends a buffer, which is not copied.
+    pub fn push_owned(&mut self, data: KVVec<u8>) {
+        self.push_piece(Piece::Owned(data));
+    }
+
+    /// Appends bytes someone else holds too; they are not copied.
+    pub fn push_shared(&mut self, data: Arc<dyn Bytes>) {
+        self.push_piece(Piece::Shared(data));
+    }
+
+    /// How new memory is asked for from here on.
+    pub(super) fn set_flags(&mut self, flags: Flags) {
+        self.flags = flags;
+    }
+
+    /// Lends an empty buffer for the tail, if there is none.
+    pub(super) fn lend(&mut self, buf: &mut KVVec<u8>) {
+        if self.len == 0 && self.tail.capacity() == 0 {
+            core::mem::swap(&mut self.tail, buf);
+        }
+    }
+
+    /// Gives a lent buffer back, once all is sent.
+    pub(super) fn give_back(&mut self, buf: &mut KVVec<u8>) {
+        if self.len == 0 {
+            let mut tail = core::mem::take(&mut self.tail);
+            if buf.capacity() == 0 && tail.capacity() == CHUNK {
+                tail.clear();
+                *buf = tail;
+            }
+        }
+    }
+
+    /// Hands what waits to `send`, a bounded number of pieces at a time, until
+    /// it takes no more. True: all is sent.
+    pub(super) fn flush(
+        &mut self,
+        mut send: impl FnMut(&[&[u8]]) -> Result<usize>,
+    ) -> Result<bool> {
+        while self.len > 0 {
+            let mut list: [&[u8]; MAX_PIECES] = [&[]; MAX_PIECES];
+            let pieces = self.pieces.iter().map(Piece::bytes);
+            let all = Iterator::chain(pieces, core::iter::once(self.tail.as_slice()));
+            let mut n = 0;
+            let mut total = 0usize;
+            for (i, (slot, bytes)) in list.iter_mut().zip(all).enumerate() {
+                let from = if i == 0 { self.skip } else { 0 };
+                *slot = bytes.get(from..).unwrap_or(&[]);
+                total = total.saturating_add(slot.len());
+                n = i + 1;
+            }
+            let Some(list) = list.get(..n) else { break };
+            let sent = match send(list) {
+                Ok(sent) => sent.min(total),
+                Err(e) if e == EAGAIN => return Ok(false),
+                Err(e) => return Err(e),
+            };
+            self.sent(sent);
+            if sent < total {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn sent(&mut self, n: usize) {
+        self.len = self.len.saturating_sub(n);
+        if self.len == 0 {
+            self.pieces.clear();
+            self.tail.clear();
+            self.skip = 0;
+            return;
+        }
+        self.skip = self.skip.saturating_add(n);
+        let mut done = 0;
+        for piece in self.pieces.iter() {
+            let size = piece.bytes().len();
+            if self.skip < size {
+                break;
+            }
+            self.skip -= size; // OVERFLOW: just compared.
+            done += 1;
+        }
+        for _ in 0..done {
+            // Frees them; few, as a flush takes all but a partial rest.
+            let _ = self.pieces.remove(0);
+        }
+    }
+}
+
+impl core::fmt::Write for Reply {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        self.push(s.as_bytes());
+        if self.overflow {
+            Err(core::fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
