@@ -223,7 +223,7 @@ fn own_version() -> Version {
         .split(['.', '-', '+'])
         .map(|number| number.parse::<u32>().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0) & 0xff;
-    Version::from(next() << 16 | next() << 8 | next())
+    Version::from((next() << 16) | (next() << 8) | next())
 }
 
 fn buffer() -> virgo::Result<Check> {

@@ -286,7 +286,7 @@ const GRID: RGBColor = RGBColor(228, 228, 228);
 const CROWD: RGBColor = RGBColor(190, 190, 190);
 
 const WIDTH: u32 = 1200;
-const LEGEND: u32 = 290;
+const LEGEND: u32 = 300;
 const HEADING: u32 = 74;
 const PANEL: u32 = 380;
 /// Pixels of a PNG for each of the drawing's units.
@@ -295,6 +295,9 @@ const PNG_SCALE: u32 = 2;
 const NAMED: usize = COLOURS.len() * 2;
 /// About so many points of a line are drawn over the whole width.
 const BINS: f64 = 300.0;
+
+/// About so many points of all CPU lines together.
+const CPU_POINTS: f64 = 500.0;
 
 /// How one series looks.
 #[derive(Clone, Copy)]
@@ -347,12 +350,6 @@ impl Painter<'_> {
 type Area<B> = DrawingArea<B, Shift>;
 
 fn to_file(path: &Path, format: Format, height: u32, painter: Painter<'_>) -> anyhow::Result<()> {
-    static FONTS: Once = Once::new();
-    FONTS.call_once(|| {
-        // Both fonts are parts of this program, and are sound: a test draws with them.
-        let _ = register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
-        let _ = register_font("sans-serif", FontStyle::Bold, dejavu::sans::bold());
-    });
     let fail = |error: &io::Error| text::file_error("write", path, error, "Choose another place.");
     match format {
         Format::Svg => {
@@ -392,12 +389,32 @@ fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw: {error}. This is a fault of this program; please report it.")
 }
 
+/// Hands the fonts over to the drawing library, once.
+fn fonts() {
+    static FONTS: Once = Once::new();
+    FONTS.call_once(|| {
+        // Both fonts are parts of this program, and are sound: a test draws with them.
+        let _ = register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
+        let _ = register_font("sans-serif", FontStyle::Bold, dejavu::sans::bold());
+    });
+}
+
 fn font(size: u32, scale: u32) -> FontDesc<'static> {
+    fonts();
     ("sans-serif", size * scale).into_font()
 }
 
 fn styled(size: u32, scale: u32, colour: RGBColor, pos: Pos) -> TextStyle<'static> {
     text_style(font(size, scale), colour, pos)
+}
+
+/// Not `font(...).style(...)`, which would keep the thin font's shapes.
+fn title_font(scale: u32) -> FontDesc<'static> {
+    FontDesc::new(
+        FontFamily::SansSerif,
+        f64::from(24 * scale),
+        FontStyle::Bold,
+    )
 }
 
 fn text_style(font: FontDesc<'static>, colour: RGBColor, pos: Pos) -> TextStyle<'static> {
@@ -467,11 +484,11 @@ fn heading<B: DrawingBackend>(
 ) -> anyhow::Result<()> {
     let s = scale as i32;
     area.fill(&WHITE).map_err(drawing)?;
-    let bold = text_style(font(20, scale).style(FontStyle::Bold), INK, BASE);
-    let title = fit(title, 21, WIDTH - 60);
+    let bold = text_style(title_font(scale), INK, BASE);
+    let title = fit(title, 27, WIDTH - 60);
     area.draw(&Text::new(title, (24 * s, 16 * s), bold))
         .map_err(drawing)?;
-    let small = styled(13, scale, SOFT, BASE);
+    let small = styled(15, scale, SOFT, BASE);
     area.draw(&Text::new(
         fit(notes, 13, WIDTH - 60),
         (24 * s, 46 * s),
@@ -529,9 +546,13 @@ fn panel<B: DrawingBackend>(
     lowest: bool,
     scale: u32,
 ) -> anyhow::Result<()> {
-    // A CPU's share over one round jumps with the scheduler's slices; a few rounds show the trend.
+    // A CPU's share over one round jumps with the scheduler's slices; a few rounds show the trend,
+    // and the more lines there are the calmer each must be.
     let bin = match by {
-        By::Cpu => (seconds / BINS).max(round * 3.9),
+        By::Cpu => {
+            let bins = (CPU_POINTS / ranked.len().max(1) as f64).clamp(25.0, BINS);
+            (seconds / bins).max(round * 3.9)
+        }
         By::Faults | By::Rss => seconds / (BINS * 4.0),
     };
     let lines: Vec<Vec<(f64, f64)>> = ranked
@@ -568,8 +589,8 @@ fn panel<B: DrawingBackend>(
         .y_labels(7)
         .x_label_formatter(&|value| short(*value))
         .y_label_formatter(&y_label_format)
-        .label_style(styled(13, scale, SOFT, MIDDLE))
-        .axis_desc_style(styled(14, scale, INK, MIDDLE))
+        .label_style(styled(15, scale, SOFT, MIDDLE))
+        .axis_desc_style(styled(16, scale, INK, MIDDLE))
         .y_desc(y_label);
     if lowest {
         mesh.x_desc("time, s");
@@ -604,7 +625,7 @@ fn legend<B: DrawingBackend>(
     by: By,
     scale: u32,
 ) -> anyhow::Result<()> {
-    const STEP: i32 = 42;
+    const STEP: i32 = 45;
     let s = scale as i32;
     let (_, height) = area.dim_in_pixel();
     let room = (height as i32 / s - 70) / STEP;
@@ -620,7 +641,7 @@ fn legend<B: DrawingBackend>(
         By::Cpu => "most CPU first",
         By::Rss => "most memory first",
     };
-    let small = styled(12, scale, SOFT, MIDDLE);
+    let small = styled(14, scale, SOFT, MIDDLE);
     area.draw(&Text::new(order, (0, 18 * s), small.clone()))
         .map_err(drawing)?;
     let mut y = 44;
@@ -638,11 +659,11 @@ fn legend<B: DrawingBackend>(
         } else {
             area.draw(&PathElement::new(line, style)).map_err(drawing)?;
         }
-        let name = fit(&series.label, 14, LEGEND - 60);
+        let name = fit(&series.label, 16, LEGEND - 50);
         area.draw(&Text::new(
             name,
             (34 * s, y * s),
-            styled(14, scale, INK, MIDDLE),
+            styled(16, scale, INK, MIDDLE),
         ))
         .map_err(drawing)?;
         let task = if series.tid == series.pid {
@@ -658,8 +679,8 @@ fn legend<B: DrawingBackend>(
                 series.cpu_percent()
             ),
         };
-        let facts = fit(&facts, 12, LEGEND - 50);
-        area.draw(&Text::new(facts, (34 * s, (y + 17) * s), small.clone()))
+        let facts = fit(&facts, 14, LEGEND - 46);
+        area.draw(&Text::new(facts, (34 * s, (y + 18) * s), small.clone()))
             .map_err(drawing)?;
         y += STEP;
     }
@@ -738,8 +759,8 @@ fn against_panel<B: DrawingBackend>(
         .y_labels(7)
         .x_label_formatter(&|value| short(*value))
         .y_label_formatter(&label_format)
-        .label_style(styled(13, scale, SOFT, MIDDLE))
-        .axis_desc_style(styled(14, scale, INK, MIDDLE))
+        .label_style(styled(15, scale, SOFT, MIDDLE))
+        .axis_desc_style(styled(16, scale, INK, MIDDLE))
         .y_desc(panel.y_label.clone());
     if let Some(label) = x_label {
         mesh.x_desc(label);
@@ -749,7 +770,7 @@ fn against_panel<B: DrawingBackend>(
         let across = vec![(0.0, *limit), (last + 1.0, *limit)];
         let dashes = DashedPathElement::new(across, 6 * scale, 5 * scale, SOFT.stroke_width(scale));
         context.draw_series([dashes]).map_err(drawing)?;
-        let style = styled(12, scale, SOFT, MIDDLE);
+        let style = styled(14, scale, SOFT, MIDDLE);
         let label =
             EmptyElement::at((0.0, *limit)) + Text::new(name.clone(), (8 * s, -10 * s), style);
         context.draw_series([label]).map_err(drawing)?;
@@ -763,7 +784,7 @@ fn against_panel<B: DrawingBackend>(
             + Text::new(
                 write_value(short_of(point.1)),
                 (0, -10 * s),
-                styled(14, scale, INK, above),
+                styled(15, scale, INK, above),
             )
     });
     context.draw_series(marks).map_err(drawing)?;

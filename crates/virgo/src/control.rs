@@ -61,7 +61,7 @@ pub struct Modules {
 impl Modules {
     /// Whether a module is loaded.
     pub fn has(&self, module: uapi::Module) -> bool {
-        self.modules >> (module as u32) & 1 != 0
+        (self.modules >> (module as u32)) & 1 != 0
     }
 
     /// The loaded modules, in the order of their numbers. Those that this library doesn't know
@@ -135,7 +135,7 @@ mod tests {
             version: 0.into(),
             abi: 1,
             features: 0,
-            modules: 1 | 1 << 7 | 1 << 63,
+            modules: 1 | (1 << 7) | (1 << 63),
             generation: 1,
         };
         let names: Vec<_> = modules.loaded().map(uapi::Module::name).collect();
