@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+//! Loading each module with every allocation made to fail in turn.
+//!
+//! `/proc/thread-self/fail-nth` makes the Nth allocation that this thread asks for fail. It is set to
+//! 1, 2, 3, … before a module is loaded, until a load ends without having come so far. Each of these
+//! loads must either succeed, or fail and leave nothing: no module, no device, no file in /proc. That
+//! nothing leaked or was used after it was freed is watched by the debug kernel, which this needs.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+use std::process::Command;
+
+const KO: &str = "/virgo/ko";
+const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
+/// More than any load can ask for.
+const MOST: u32 = 20_000;
+
+/// Loads a module from memory: no file is read in between, whose allocations would be counted too.
+fn load(image: &[u8], fail_nth: u32) -> (Result<(), Error>, bool) {
+    let parameters: &CStr = c"";
+    if fail_nth > 0 {
+        fs::write(FAIL_NTH, fail_nth.to_string()).expect("set fail-nth");
+    }
+    // SAFETY: the image and the parameters are readable for as long as the call takes.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_init_module,
+            image.as_ptr(),
+            image.len(),
+            parameters.as_ptr(),
+        )
+    };
+    let error = Error::last_os_error();
+    // What is left of the count: nothing, if an allocation was made to fail.
+    let left: u32 = fs::read_to_string(FAIL_NTH)
+        .expect("read fail-nth")
+        .trim()
+        .parse()
+        .expect("a number");
+    fs::write(FAIL_NTH, "0").expect("reset fail-nth");
+    let hit = fail_nth > 0 && left == 0;
+    (if status == 0 { Ok(()) } else { Err(error) }, hit)
+}
+
+fn unload(module: &str) {
+    let name = CString::new(module).expect("a name");
+    // SAFETY: the name is a C string.
+    let status = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
+    assert_eq!(status, 0, "unload {module}: {}", Error::last_os_error());
+}
+
+fn loaded() -> Vec<String> {
+    let text = fs::read_to_string("/proc/modules").expect("/proc/modules");
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| name.starts_with("virgo_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn setting(path: &str, value: &str) {
+    fs::write(path, value).unwrap_or_else(|e| panic!("{path}: {e} (this needs the debug kernel)"));
+}
+
+fn run(program: &str) {
+    let output = Command::new(program)
+        .output()
+        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(
+        output.status.success(),
+        "{program}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// What a module leaves in the file system while it is loaded, to be gone without it.
+fn traces() -> Vec<&'static str> {
+    [
+        "/dev/virgo",
+        "/dev/virgo-profiler",
+        "/proc/virgo",
+        "/proc/virgo/profiler",
+        "/sys/class/virgo",
+    ]
+    .into_iter()
+    .filter(|path| Path::new(path).exists())
+    .collect()
+}
+
+/// Fails each allocation of a load of `module` in turn, with `needs` loaded.
+fn each_allocation_of(module: &str, needs: &[&str]) {
+    run("unload");
+    assert!(loaded().is_empty(), "{:?}", loaded());
+    setting("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+    // No words about each: they would be taken for a report.
+    setting("/sys/kernel/debug/failslab/verbose", "0");
+
+    let image =
+        |name: &str| fs::read(format!("{KO}/{name}.ko")).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for name in needs {
+        load(&image(name), 0)
+            .0
+            .unwrap_or_else(|e| panic!("load {name}: {e}"));
+    }
+    let image = image(module);
+    let name = module.replace('-', "_");
+    // The first load of all leaves what the kernel keeps: caches, sysfs folders.
+    load(&image, 0)
+        .0
+        .unwrap_or_else(|e| panic!("load {module}: {e}"));
+    unload(&name);
+    let before = (loaded(), traces());
+
+    let (mut refused, mut bore) = (0, 0);
+    for nth in 1..=MOST {
+        let (result, hit) = load(&image, nth);
+        match result {
+            Ok(()) => {
+                unload(&name);
+                if !hit {
+                    println!(
+                        "{module}: {} allocations, {refused} refused the load, {bore} did not",
+                        nth - 1
+                    );
+                    assert!(refused > 0, "no failure had any effect");
+                    run("unload");
+                    return;
+                }
+                bore += 1;
+            }
+            Err(e) => {
+                assert!(
+                    hit,
+                    "allocation {nth} was not reached, and the load failed: {e}"
+                );
+                assert!(
+                    e.kind() == ErrorKind::OutOfMemory || e.raw_os_error() == Some(libc::EAGAIN),
+                    "allocation {nth} failed, and the load said: {e}"
+                );
+                refused += 1;
+            }
+        }
+        assert_eq!(
+            (loaded(), traces()),
+            before,
+            "left after allocation {nth} failed"
+        );
+    }
+    panic!("a load of {module} has no end of allocations");
+}
+
+#[test]
+fn core_init() {
+    each_allocation_of("virgo-core", &[]);
+}
+
+#[test]
+fn profiler_init() {
+    each_allocation_of("virgo-profiler", &["virgo-core"]);
+}
+
+#[test]
+fn still_loads_afterwards() {
+    run("load");
+    assert!(
+        loaded().iter().any(|name| name == "virgo_profiler"),
+        "{:?}",
+        loaded()
+    );
+    run("status");
+}
