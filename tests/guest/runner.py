@@ -90,7 +90,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("action", choices=("run", "shell"))
     add = parser.add_argument
     add("--nodes", type=node_count, default=1, metavar="N", help="guests to boot (1)")
-    add("--kernel", default=os.environ.get("KERNEL") or "stock", help="stock, next, debug or a release (stock)")
+    add(
+        "--kernel",
+        default=os.environ.get("KERNEL") or "stock",
+        help="stock, next, debug or a release (stock)",
+    )
     add("--icount", action="store_true", help="one CPU, a nanosecond an instruction: figures repeat")
     add("--no-load", action="store_true", help="do not load the modules")
     add("--no-build", action="store_true", help="take build/RELEASE/guest as it is")
@@ -130,7 +134,12 @@ def watch_wrapper(loop: Loop, directory: Path) -> None:
     fifo = directory / "life"
     if fifo.exists():
         fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        loop.watch(fd, read=lambda: (loop.watch(fd), loop.stop(signal.SIGTERM))[0])
+
+        def gone() -> None:
+            loop.watch(fd)
+            loop.stop(signal.SIGTERM)
+
+        loop.watch(fd, read=gone)
 
 
 def guest_disk(packages: list[str]) -> Path:

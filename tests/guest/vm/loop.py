@@ -116,7 +116,9 @@ class Loop:
 class SocketEnd:
     """Our end of a stream socket: written without blocking, read by a callback."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, data: Callable[[bytes], None], closed: Callback) -> None:
+    def __init__(
+        self, loop: Loop, sock: socket.socket, data: Callable[[bytes], None], closed: Callback
+    ) -> None:
         self._loop = loop
         self._socket: socket.socket | None = sock
         self._out = bytearray()

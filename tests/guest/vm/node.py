@@ -146,6 +146,7 @@ class Node:
     ) -> None:
         self.number = number
         self.state = State.DOWN
+        self.boots = 0  # starts since a boot last succeeded
         self.console = machine.directory / f"console{number}.log"
         self._loop = loop
         self._machine = machine
@@ -188,6 +189,7 @@ class Node:
             agent_qemu.close()
             monitor_qemu.close()
         self.state = State.BOOTING
+        self.boots += 1
         self._decoder = Decoder()
         self._agent = SocketEnd(self._loop, agent, self._agent_data, self._ended)
         self._monitor_text.clear()
@@ -270,6 +272,10 @@ class Node:
             return self.console.read_bytes()
         except FileNotFoundError:
             return b""
+
+    def set_log_aside(self) -> None:
+        """For a boot that does not count."""
+        self.console.rename(self.console.with_suffix(f".boot{self.boots}"))
 
     def log_has(self, text: bytes) -> bool:
         """Whether the end of the kernel log holds a text."""

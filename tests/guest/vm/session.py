@@ -8,6 +8,7 @@ on that node's port, and goes on to the agent of the other.
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import secrets
 import signal
@@ -23,10 +24,11 @@ from .errors import GuestLost, Interrupted, SetupError, TimeLimit
 from .loop import Loop, OutputStream
 from .node import Machine, Node, State
 from .protocol import CHUNK, WINDOW, Frame, OpenFlag, OpenRequest, ProtocolError, Type, word
-from .report import clean_lines, ended_orderly, find_reports
+from .report import clean_lines, ended_orderly, find_reports, is_patching_fault
 
 STATUS_TIME_LIMIT = 124
 STATUS_NO_RESULT = 125
+BOOT_RETRIES = 3
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Session:
         self._on_down: dict[int, Callable[[], None]] = {}
         self._failure: Exception | None = None
         self._finished = False
+        self._greeted: set[int] = set()  # nodes whose agent was heard
 
     # --- what is said
 
@@ -135,7 +138,7 @@ class Session:
 
     def _boot(self) -> None:
         for node in self.nodes:
-            self._on_up[node.number] = lambda node=node: self._progress(f"{node} is up")
+            self._on_up[node.number] = functools.partial(self._progress, f"{node} is up")
             node.start()
         deadline = time.monotonic() + self._limits.boot
         if not self._wait(lambda: all(n.state is State.RUNNING for n in self.nodes), deadline):
@@ -165,7 +168,9 @@ class Session:
         feed = InputStream(self._loop, channel) if stdin or terminal else None
         raw = RawTerminal(self._loop, channel) if terminal and os.isatty(0) else None
         try:
-            if not self._wait(lambda: status is not None and all(s.empty for s in streams.values()), deadline):
+            if not self._wait(
+                lambda: status is not None and all(s.empty for s in streams.values()), deadline
+            ):
                 raise TimeLimit(f"the command ran past its limit of {limit:g} s")
         finally:
             if raw:
@@ -268,11 +273,27 @@ class Session:
             channel.send(Type.SIGNAL, word(signal.SIGKILL))
             channel.send(Type.ACK, word(WINDOW))
         asked_for = self._on_down.pop(node.number, None)
+        if not asked_for and not self._finished and self._boots_again(node):
+            return
         self._on_up.pop(node.number, None)
         if asked_for:
             asked_for()
         elif not self._finished and (node.number == 1 or not ended_orderly(clean_lines(node.log()))):
             self._failure = self._failure or GuestLost(f"{node} ended by itself")
+
+    def _boots_again(self, node: Node) -> bool:
+        """Starts a node again whose boot QEMU spoiled, before anything of the project was there.
+
+        Of a node that was up once in this run, the earlier log counts, so it is not set aside.
+        """
+        if node.number in self._greeted or node.boots > BOOT_RETRIES:
+            return False
+        if not is_patching_fault(clean_lines(node.log())):
+            return False
+        self.say(f"{node}: its boot met QEMU's fault with patched text (doc/testing.md); it boots again")
+        node.set_log_aside()
+        node.start()
+        return True
 
     def _hello(self, node: Node) -> None:
         def loaded(run: Captured) -> None:
@@ -283,6 +304,7 @@ class Session:
             self._failure = SetupError(f"{node}: the modules did not load (status {run.status}):\n{text}")
 
         self._progress(f"{node} has booted")
+        self._greeted.add(node.number)
         if self._load:
             self._capture(node, ("/run/virgo/node-load",), loaded)
         else:
@@ -479,7 +501,7 @@ class RawTerminal:
     def __init__(self, loop: Loop, channel: Channel) -> None:
         self._channel = channel
         self._saved = termios.tcgetattr(0)
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # keep what was typed ahead
         loop.on_signal(signal.SIGWINCH, self._resized)
 
     def _resized(self) -> None:

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+"""Tests of the runner's parts that need no guest; tests/vm-selftest runs them with the rest."""
+
+from __future__ import annotations
+
+import signal
+import struct
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from vm.errors import Interrupted, SetupError
+from vm.kernels import driver_closure, module_name
+from vm.loop import Loop
+from vm.protocol import FRAME_MAX, HEADER, Decoder, Frame, OpenFlag, OpenRequest, ProtocolError, Type, word
+from vm.qcow2 import CLUSTER, make_overlay
+from vm.report import clean_lines, ended_orderly, find_reports, is_patching_fault
+
+# Lines of real kernel logs, one for each kind of report.
+REPORTS = (
+    "[   12.345678] WARNING: mm/slub.c:1234 at kfree+0x1a/0x20, CPU#1: insmod/123",
+    "[   12.345678] WARNING: CPU: 0 PID: 1 at kernel/foo.c:1 foo+0x1/0x2",
+    "[   12.345678] ------------[ cut here ]------------\n[   12.3] kernel BUG at mm/slub.c:1!",
+    "[   12.345678] BUG: unable to handle page fault for address: ffffc90000000000",
+    "[   12.345678] BUG: kernel NULL pointer dereference, address: 0000000000000000",
+    "[   12.345678] Oops: Oops: 0000 [#1] SMP NOPTI",
+    "[   12.345678] Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#1]",
+    "[   12.345678] Kernel panic - not syncing: sysrq triggered crash",
+    "[   12.345678] INFO: task touch:123 blocked for more than 120 seconds.",
+    "[   12.345678] WARNING: possible circular locking dependency detected",
+    "[   12.345678] WARNING: possible recursive locking detected",
+    "[   12.345678] INFO: trying to register non-static key.",
+    "[   12.345678] WARNING: suspicious RCU usage",
+    "[   12.345678] BUG: sleeping function called from invalid context at mm/slab.h:1",
+    "[   12.345678] BUG: scheduling while atomic: insmod/1/0x00000002",
+    "[   12.345678] BUG: KASAN: slab-use-after-free in foo+0x1/0x2",
+    "[   12.345678] BUG: KFENCE: out-of-bounds read in foo+0x1/0x2",
+    "[   12.345678] BUG: KCSAN: data-race in a / b",
+    "[   12.345678] BUG kmalloc-64 (Tainted: G    B   O      ): Poison overwritten",
+    "[   12.345678] UBSAN: array-index-out-of-bounds in foo.c:1:2",
+    "[   12.345678] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+    "[   12.345678] kmemleak: Kernel memory leak detector disabled",
+    "[   12.345678] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+    "[   12.345678] rcu: INFO: rcu_preempt self-detected stall on CPU",
+    "[   12.345678] watchdog: BUG: soft lockup - CPU#0 stuck for 63s! [cat:1]",
+    "[   12.345678] BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 91s!",
+    "[   12.345678] refcount_t: underflow; use-after-free.",
+    "[   12.345678] list_add corruption. prev->next should be next",
+    "[   12.345678] BUG: Bad page state in process cat  pfn:1",
+    "[   12.345678] rust_kernel: panicked at modules/core/main.rs:1:2:",
+    "[   12.345678] insmod: page allocation failure: order:10, mode:0xcc0(GFP_KERNEL), nodemask=(null)",
+    "[   12.345678] Call Trace:",
+    "[   12.345678] virgo-vm: init: no disk",
+)
+
+NO_REPORTS = (
+    "[    1.0] virgo_core: loading out-of-tree module taints kernel.",
+    "[    1.0] virgo_core: module verification failed: signature and/or required key missing - tainting kernel",
+    "[    0.1] rcu: Hierarchical SRCU implementation.",
+    "[    0.1] rcu: RCU CPU stall warnings timeout set to 60 (rcu_cpu_stall_timeout).",
+    "[    0.1] Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar",
+    "[    0.1] kasan: KernelAddressSanitizer initialized (generic)",
+    "[    0.1] kmemleak: Kernel memory leak detector initialized (mem pool available: 15676)",
+    "[    0.1] kmemleak: Automatic memory scanning thread started",
+    "[    0.1] kfence: initialized - using 2097152 bytes for 255 objects",
+    "[    0.1] NMI watchdog: Perf NMI watchdog permanently disabled",
+    '[    0.1] PCI: Using host bridge windows from ACPI; if necessary, use "pci=nocrs" and report a bug',
+    "[    0.1] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on",
+    "[    0.1] ima: No TPM chip found, activating TPM-bypass!",
+    "[    5.0] virgo-vm: end of the run, 0123456789abcdef",
+)
+
+
+class ReportTest(unittest.TestCase):
+    """What counts as a report."""
+
+    def test_each_kind_is_found(self) -> None:
+        for text in REPORTS:
+            with self.subTest(text):
+                self.assertEqual(len(list(find_reports(clean_lines(text.encode())))), 1)
+
+    def test_harmless_lines_are_not(self) -> None:
+        for text in NO_REPORTS:
+            with self.subTest(text):
+                self.assertEqual(list(find_reports([text])), [])
+
+    def test_line_numbers_and_line_ends(self) -> None:
+        log = b"[ 1.0] a\r\n[ 1.1] b\r\n[ 1.2] Oops: 0000\r\n"
+        (report,) = find_reports(clean_lines(log))
+        self.assertEqual((report.line, report.text), (3, "[ 1.2] Oops: 0000"))
+
+    def test_traces_that_were_asked_for(self) -> None:
+        fault = ["FAULT_INJECTION: forcing a failure.", "CPU: 0", "Call Trace:", " <TASK>"]
+        self.assertEqual(list(find_reports(fault)), [])
+        self.assertEqual(list(find_reports(["task:touch   state:D stack:0 pid:1", "Call Trace:"])), [])
+        # A report after one is still found, and so is a trace far from it.
+        self.assertEqual(len(list(find_reports([*fault, "BUG: KASAN: x"]))), 1)
+        self.assertEqual(len(list(find_reports([*fault, *["x"] * 60, "Call Trace:"]))), 1)
+
+    def test_bytes_that_are_no_text(self) -> None:
+        self.assertEqual(len(list(find_reports(clean_lines(b"\xff\xfe BUG: \x80")))), 1)
+
+    def test_patching_fault(self) -> None:
+        self.assertTrue(is_patching_fault(["x", "[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI", "Call Trace:"]))
+        self.assertFalse(is_patching_fault(["WARNING: x", "[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI"]))
+        self.assertFalse(is_patching_fault(["Oops: 0000"]))
+        self.assertFalse(is_patching_fault([]))
+
+    def test_orderly_end(self) -> None:
+        self.assertTrue(ended_orderly(["x", "[ 9.9] reboot: Restarting system"]))
+        self.assertTrue(ended_orderly(["[ 9.9] reboot: Power down", ""]))
+        self.assertFalse(ended_orderly(["x"]))
+        self.assertFalse(ended_orderly(["[ 9.9] reboot: Restarting system", *["x"] * 20]))
+
+
+class ProtocolTest(unittest.TestCase):
+    """Frames."""
+
+    def test_round_trip_at_any_cut(self) -> None:
+        frames = [Frame(Type.STDOUT, 7, b"abc"), Frame(Type.EXIT, 7, word(42)), Frame(Type.HELLO, 0)]
+        data = b"".join(f.encode() for f in frames)
+        for step in (1, 2, 3, 11, 12, 13, len(data)):
+            decoder = Decoder()
+            got = [f for at in range(0, len(data), step) for f in decoder.feed(data[at : at + step])]
+            self.assertEqual(got, frames)
+
+    def test_not_a_frame(self) -> None:
+        for data in (HEADER.pack(FRAME_MAX + 1, 0, Type.STDOUT), HEADER.pack(0, 0, 99)):
+            with self.assertRaises(ProtocolError):
+                list(Decoder().feed(data))
+
+    def test_request_round_trip(self) -> None:
+        request = OpenRequest(3, OpenFlag.TTY, 25, 80, ("sh", "-c", "", "ü\udcff"))
+        self.assertEqual(OpenRequest.decode(request.encode()), request)
+        with self.assertRaises(ProtocolError):
+            OpenRequest.decode(b"short")
+
+    def test_missing_word_is_zero(self) -> None:
+        self.assertEqual(Frame(Type.EXIT, 0, b"\1\2\3").word(), 0)
+        self.assertEqual(Frame(Type.WINCH, 0, word(1) + word(2)).word(1), 2)
+
+
+class Qcow2Test(unittest.TestCase):
+    """The overlay's layout; that QEMU takes it is seen by every run."""
+
+    def test_layout(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            raw, overlay = Path(name, "raw"), Path(name, "overlay")
+            size = (3 << 29) + 512
+            with raw.open("wb") as f:
+                f.truncate(size)
+            make_overlay(overlay, raw)
+            data = overlay.read_bytes()
+            self.assertEqual(len(data), 4 * CLUSTER)
+            magic, version, name_at, name_len, bits, disk = struct.unpack_from(">4sIQIIQ", data)
+            self.assertEqual((magic, version, 1 << bits, disk), (b"QFI\xfb", 3, CLUSTER, size))
+            self.assertEqual(data[name_at : name_at + name_len].decode(), str(raw))
+            self.assertEqual(struct.unpack_from(">I", data, 36), (4,))  # entries for 1.5 GiB and a bit
+
+
+class KernelTest(unittest.TestCase):
+    """The drivers' closure."""
+
+    DEP = """\
+kernel/drivers/virtio/virtio_pci.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz
+kernel/drivers/virtio/virtio_ring.ko.xz: kernel/drivers/virtio/virtio.ko.xz
+kernel/drivers/virtio/virtio.ko.xz:
+kernel/drivers/block/virtio_blk.ko.xz: kernel/drivers/virtio/virtio.ko.xz
+kernel/fs/9p/9p.ko.xz: kernel/net/9p/9pnet.ko.xz kernel/fs/netfs/netfs.ko.xz
+kernel/net/9p/9pnet.ko.xz:
+kernel/fs/netfs/netfs.ko.xz:
+kernel/net/9p/9pnet_virtio.ko.xz: kernel/net/9p/9pnet.ko.xz
+kernel/drivers/net/unrelated.ko.xz:
+"""
+    BUILTIN = (
+        "kernel/drivers/char/virtio_console.ko\nkernel/drivers/net/virtio_net.ko\nkernel/fs/ext4/ext4.ko\n"
+    )
+
+    def closure(self, dep: str, builtin: str) -> list[str]:
+        with tempfile.TemporaryDirectory() as name:
+            Path(name, "modules.dep").write_text(dep)
+            Path(name, "modules.builtin").write_text(builtin)
+            return [module_name(str(path)) for path in driver_closure(Path(name))]
+
+    def test_needed_first(self) -> None:
+        order = self.closure(self.DEP, self.BUILTIN)
+        self.assertEqual(sorted(order), sorted(set(order)))
+        self.assertNotIn("unrelated", order)
+        for first, then in (("virtio", "virtio_ring"), ("virtio_ring", "virtio_pci"), ("netfs", "9p")):
+            self.assertLess(order.index(first), order.index(then))
+
+    def test_missing_driver(self) -> None:
+        with self.assertRaises(SetupError):
+            self.closure(self.DEP, "")
+
+    def test_all_built_in(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            self.assertEqual(driver_closure(Path(name)), [])
+
+
+class LoopTest(unittest.TestCase):
+    """Timers and signals."""
+
+    def test_timers_and_deadline(self) -> None:
+        loop = Loop()
+        calls: list[int] = []
+        loop.call_later(0.02, lambda: calls.append(2))
+        loop.call_later(0.01, lambda: calls.append(1))
+        loop.call_later(0.01, lambda: calls.append(9)).cancel()
+        self.assertTrue(loop.run_until(lambda: len(calls) == 2, time.monotonic() + 10))
+        self.assertEqual(calls, [1, 2])
+        self.assertFalse(loop.run_until(lambda: False, time.monotonic() + 0.01))
+
+    def test_signal_interrupts(self) -> None:
+        loop = Loop()
+        loop.call_later(0, lambda: signal.raise_signal(signal.SIGTERM))
+        with self.assertRaises(Interrupted) as raised:
+            loop.run_until(lambda: False, time.monotonic() + 10)
+        self.assertEqual(raised.exception.signum, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    unittest.main()
