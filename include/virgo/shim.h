@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 struct file;
+struct mm_struct;
 struct proc_dir_entry;
 struct seq_file;
 struct task_struct;
@@ -42,8 +43,10 @@ struct virgo_shim_counters {
 
 struct task_struct *virgo_shim_task_by_pid(int nr, int thread);
 struct task_struct *virgo_shim_task_by_pidfd(int fd);
-void virgo_shim_task_counters(struct task_struct *task, int thread,
-			      struct virgo_shim_counters *out);
+int virgo_shim_task_counters(struct task_struct *task, int thread,
+			     struct mm_struct **cached,
+			     struct virgo_shim_counters *out);
+void virgo_shim_mm_put(struct mm_struct *mm);
 int virgo_shim_may_observe(struct task_struct *task, const struct file *opener);
 int virgo_shim_may_administer(const struct file *opener);
 void virgo_shim_task_ids(struct task_struct *task, int vpid[2], int pid[2]);

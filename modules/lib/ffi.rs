@@ -24,7 +24,7 @@ use super::service::{
 
 /// Mirror of `struct virgo_shim_counters`.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Counters {
     pub(super) min_flt: u64,
     pub(super) maj_flt: u64,
@@ -64,8 +64,10 @@ extern "C" {
     pub(super) fn virgo_shim_task_counters(
         task: *mut bindings::task_struct,
         thread: c_int,
+        cached: *mut *mut bindings::mm_struct,
         out: *mut Counters,
-    );
+    ) -> c_int;
+    pub(super) fn virgo_shim_mm_put(mm: *mut bindings::mm_struct);
     pub(super) fn virgo_shim_may_observe(
         task: *mut bindings::task_struct,
         opener: *const bindings::file,

@@ -2,19 +2,20 @@
 
 //! Tasks: lookup, counters, permission.
 
-use core::{
-    mem::MaybeUninit,
-    ptr::{
-        self,
-        NonNull, //
-    },
+use core::ptr::{
+    self,
+    NonNull, //
 };
 
 use kernel::{
+    bindings,
     error::from_err_ptr,
     fs::File,
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        rcu, //
+    },
     task::Task, //
 };
 
@@ -103,16 +104,95 @@ pub fn find_by_pidfd(fd: i32) -> Result<ARef<Task>> {
     Ok(unsafe { ARef::from_raw(task.cast()) })
 }
 
-/// Reads what `task` has used so far; changes nothing in it. Does not sleep.
-pub fn counters(task: &Task, scope: Scope) -> Counters {
-    let mut out = MaybeUninit::uninit();
-    let thread = c_int::from(scope == Scope::Thread);
-    // SAFETY: `task` is alive by its type; `out` is writable and the function fills all of it.
-    let raw = unsafe {
-        ffi::virgo_shim_task_counters(task.as_ptr(), thread, out.as_mut_ptr());
-        out.assume_init()
-    };
-    Counters(raw)
+/// A section in which counters can be read: RCU holds back the freeing of threads and address
+/// spaces. Nothing sleeps while it lives, so let it be short.
+pub struct Reading(rcu::Guard);
+
+impl Reading {
+    /// Begins a section.
+    pub fn begin() -> Self {
+        Reading(rcu::read_lock())
+    }
+}
+
+/// A task whose counters are read again and again.
+///
+/// # Invariants
+///
+/// `mm` is null or an address space's structure, of which one reference is owned.
+pub struct Watched {
+    task: ARef<Task>,
+    scope: Scope,
+    mm: *mut bindings::mm_struct,
+    counters: Counters,
+}
+
+// SAFETY: The references may be given up on any thread.
+unsafe impl Send for Watched {}
+// SAFETY: `mm` is touched through `&mut self` only; the rest is `Sync`.
+unsafe impl Sync for Watched {}
+
+impl Watched {
+    /// Of a process, or of a thread alone.
+    pub fn new(task: ARef<Task>, scope: Scope) -> Self {
+        // INVARIANT: No address space yet.
+        Watched {
+            task,
+            scope,
+            mm: ptr::null_mut(),
+            // A run time that no task has, so that the first reading takes all.
+            counters: Counters(ffi::Counters {
+                exact_ns: u64::MAX,
+                ..ffi::Counters::default()
+            }),
+        }
+    }
+
+    /// The task.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Whether it is a process or a thread alone.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// What tells it from every other task and scope as long as this value lives. For a process it
+    /// stays the same when one of its threads calls execve() and becomes the leader.
+    pub fn identity(&self) -> Identity {
+        identity(&self.task, self.scope)
+    }
+
+    /// Reads what the task has used so far; changes nothing in it. `false` if nothing but the state
+    /// and the resident pages can have changed since the last time.
+    #[inline]
+    pub fn refresh(&mut self, _reading: &Reading) -> bool {
+        let thread = c_int::from(self.scope == Scope::Thread);
+        // SAFETY: The task is alive by its type, and we are in an RCU section. `mm` is ours by the
+        // invariant, which the function keeps. The counters are those of this task, and writable.
+        unsafe {
+            ffi::virgo_shim_task_counters(
+                self.task.as_ptr(),
+                thread,
+                &mut self.mm,
+                &mut self.counters.0,
+            ) != 0
+        }
+    }
+
+    /// What the task had used when it was last read.
+    #[inline]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // SAFETY: Ours by the invariant.
+        unsafe { ffi::virgo_shim_mm_put(self.mm) };
+    }
 }
 
 /// The numbers of `task`, first in the caller's pid namespace (0 where it has none), then in the
@@ -129,17 +209,20 @@ pub fn ids(task: &Task) -> (Ids, Ids) {
     (convert(here), convert(initial))
 }
 
-/// What tells `task` from every other task as long as somebody holds a reference on it. For a
-/// process it stays the same when one of its threads calls execve() and becomes the leader.
-pub fn identity(task: &Task, scope: Scope) -> usize {
-    match scope {
+/// Scope and identity of a task: see [`Watched::identity`].
+pub type Identity = (bool, usize);
+
+/// What tells a task from every other as long as somebody holds a reference on it.
+pub fn identity(task: &Task, scope: Scope) -> Identity {
+    let address = match scope {
         // SAFETY: `task` is alive by its type, and its `signal` does not change.
         Scope::Process => unsafe { (*task.as_ptr()).signal }.addr(),
         Scope::Thread => task.as_ptr().addr(),
-    }
+    };
+    (scope == Scope::Thread, address)
 }
 
-fn opener_ptr(opener: Option<&File>) -> *const kernel::bindings::file {
+fn opener_ptr(opener: Option<&File>) -> *const bindings::file {
     opener.map_or(ptr::null(), |file| file.as_ptr().cast_const())
 }
 

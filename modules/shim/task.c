@@ -113,19 +113,70 @@ static struct task_struct *add_process(struct task_struct *task,
 	return leader;
 }
 
+/*
+ * The address space of now, kept in *@cached with a reference on its structure
+ * (not on its pages), so that its counters can be read without task_lock(),
+ * which is what keeps exit_mm() from letting go of it.
+ */
+static struct mm_struct *current_mm(struct task_struct *task, struct mm_struct **cached)
+{
+	struct mm_struct *mm = READ_ONCE(task->mm);
+
+	if (likely(mm == *cached))
+		return mm;
+	task_lock(task);
+	mm = task->mm;
+	if (mm)
+		mmgrab(mm);
+	task_unlock(task);
+	if (*cached)
+		mmdrop(*cached);
+	*cached = mm;
+	return mm;
+}
+
+/*
+ * Has the process not run since @out was filled? Then its counters are what
+ * they were: they grow with what its threads do, and a thread that has run and
+ * is off the CPU has a greater run time. True only for processes of one
+ * thread, which most are.
+ */
+static bool has_not_run(struct task_struct *task, const struct virgo_shim_counters *out)
+{
+	struct signal_struct *sig = task->signal;
+
+	if (READ_ONCE(sig->thread_head.next) != &task->thread_node ||
+	    READ_ONCE(task->thread_node.next) != &sig->thread_head)
+		return false;
+	/* Pairs with finish_task(): off the CPU, so the run time is brought up to date. */
+	if (smp_load_acquire(&task->on_cpu))
+		return false;
+	return READ_ONCE(task->se.sum_exec_runtime) + READ_ONCE(sig->sum_sched_runtime) ==
+	       out->exact_ns;
+}
+
 /**
  * virgo_shim_task_counters - read what a task has used so far.
- * @task: the task; for a process its leader. The caller holds a reference.
+ * @task: the task; for a process its leader. The caller holds a reference and
+ *	is in an RCU section.
  * @thread: 1 for this thread alone, 0 for the whole process.
- * @out: where to.
+ * @cached: the address space that was seen last, or NULL; belongs to the
+ *	caller, who gives it up with virgo_shim_mm_put().
+ * @out: what this function stored for this task the last time, or, the first
+ *	time, a run time of all ones; brought up to date.
  *
- * Changes nothing in the task. Context: does not sleep; takes task_lock().
+ * Changes nothing in the task. Context: does not sleep; may take task_lock().
+ *
+ * Return: 0 if nothing but the state and the resident pages can have changed
+ * since the last time, else 1.
  */
-void virgo_shim_task_counters(struct task_struct *task, int thread,
-			      struct virgo_shim_counters *out)
+int virgo_shim_task_counters(struct task_struct *task, int thread,
+			     struct mm_struct **cached,
+			     struct virgo_shim_counters *out)
 {
-	out->rss_pages = 0;
-	rcu_read_lock();
+	struct mm_struct *mm;
+	int changed = 1;
+
 	if (thread) {
 		out->exited = 1;
 		out->min_flt = 0;
@@ -134,21 +185,30 @@ void virgo_shim_task_counters(struct task_struct *task, int thread,
 		out->utime_ns = 0;
 		out->stime_ns = 0;
 		add_thread(task, out);
+		memcpy(out->comm, task->comm, sizeof(out->comm));
+	} else if (likely(has_not_run(task, out))) {
+		changed = 0;
 	} else {
 		task = add_process(task, out);
+		memcpy(out->comm, task->comm, sizeof(out->comm));
 	}
 	out->state = task_state_to_char(task);
-	memcpy(out->comm, task->comm, sizeof(out->comm));
-	if (READ_ONCE(task->mm)) {
-		/* task_lock() keeps exit_mm() from letting go of the mm. */
-		task_lock(task);
-		if (task->mm)
-			out->rss_pages = get_mm_rss(task->mm);
-		task_unlock(task);
-	}
-	rcu_read_unlock();
+	mm = current_mm(task, cached);
+	out->rss_pages = mm ? get_mm_rss(mm) : 0;
+	return changed;
 }
 EXPORT_SYMBOL_NS_GPL(virgo_shim_task_counters, "VIRGO");
+
+/**
+ * virgo_shim_mm_put - give up an address space that counters kept.
+ * @mm: it, or NULL.
+ */
+void virgo_shim_mm_put(struct mm_struct *mm)
+{
+	if (mm)
+		mmdrop(mm);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_mm_put, "VIRGO");
 
 /* The capability, held by the caller or, through a file, by its opener too. */
 static bool has_capability(const struct file *opener, int cap)

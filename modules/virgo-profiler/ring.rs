@@ -49,9 +49,12 @@ macro_rules! header_word {
 
 /// Two 32-bit fields, one after the other in memory, as the word they make.
 pub(crate) fn pair(first: u32, second: u32) -> u64 {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let (low, high) = if cfg!(target_endian = "little") {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    u64::from(low) | u64::from(high) << 32
 }
 
 /// Numbers in the header that change while the profiler runs.
@@ -70,6 +73,8 @@ pub(crate) struct Status {
 pub(crate) struct Ring {
     pages: SharedPages,
     capacity: u64,
+    /// The word that the last whole slot begins at; what is behind it is not used.
+    last_slot: usize,
 }
 
 /// Where the writer is. There is one, kept under the sampler's mutex.
@@ -98,9 +103,19 @@ impl Ring {
             .checked_add(uapi::PROFILER_HEADER_SIZE as usize)
             .ok_or(EINVAL)?;
         let pages = SharedPages::new(bytes / PAGE_SIZE, GFP_KERNEL | __GFP_NOWARN)?;
+        let slots = records / size_of::<ProfilerSample>();
+        let last_slot = slots
+            .checked_sub(1)
+            .and_then(|last| last.checked_mul(RECORD_WORDS))
+            .and_then(|words| words.checked_add(HEADER_WORDS))
+            .ok_or(EINVAL)?;
         // CAST: usize fits u64.
-        let capacity = (records / size_of::<ProfilerSample>()) as u64;
-        let ring = Ring { pages, capacity };
+        let capacity = slots as u64;
+        let ring = Ring {
+            pages,
+            capacity,
+            last_slot,
+        };
         let set = |word, value| ring.pages.store(word, value);
         set(
             header_word!(magic),
@@ -143,12 +158,11 @@ impl Ring {
         let seq = cursor.head.wrapping_add(1);
         self.pages.write_record(cursor.word, seq, body);
         cursor.head = seq;
-        cursor.word = cursor.word.saturating_add(RECORD_WORDS);
-        // The words behind the last whole slot are not used.
-        let end = cursor.word.saturating_add(RECORD_WORDS);
-        if end > self.pages.bytes() / WORD {
-            cursor.word = HEADER_WORDS;
-        }
+        cursor.word = if cursor.word < self.last_slot {
+            cursor.word.wrapping_add(RECORD_WORDS)
+        } else {
+            HEADER_WORDS
+        };
     }
 
     /// Makes all records known that have been written.

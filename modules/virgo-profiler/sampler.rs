@@ -29,7 +29,10 @@ use crate::{
     lib::{
         task::{
             self,
-            Scope, //
+            Identity,
+            Reading,
+            Scope,
+            Watched, //
         },
         time::monotonic_ns,
         workqueue::{
@@ -51,6 +54,9 @@ use crate::{
     },
 };
 
+/// Tasks sampled in one RCU section.
+const PART: usize = 64;
+
 /// Who a registration belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -60,23 +66,18 @@ pub(crate) enum Owner {
     File(u64),
 }
 
-/// Scope and identity of a task: what may be registered once.
-type Key = (bool, usize);
-
-fn key_of(task: &Task, scope: Scope) -> Key {
-    (scope == Scope::Thread, task::identity(task, scope))
-}
-
 /// A registered task.
 struct Entry {
     id: u64,
-    task: ARef<Task>,
-    scope: Scope,
+    task: Watched,
     owner: Owner,
-    /// Process and thread id in the initial namespace, as one word of a record.
-    ids: u64,
+    /// `SAMPLE_THREAD` or nothing.
+    flags: u32,
     cpu: CpuTime,
     samples: u64,
+    /// The words of `struct virgo_profiler_sample` after `seq`, in order, as last written: id,
+    /// time, faults (2), CPU time (2), resident bytes, ids, state and flags, name (2).
+    body: [u64; BODY_WORDS],
     /// Found exited in the round under way.
     gone: bool,
 }
@@ -94,7 +95,7 @@ pub(crate) struct Listed {
 struct State {
     entries: KVVec<Entry>,
     /// Where in `entries` a task is.
-    index: RBTree<Key, usize>,
+    index: RBTree<Identity, usize>,
     next_id: u64,
     status: Status,
     cursor: Cursor,
@@ -121,13 +122,27 @@ pub(crate) type Ticker = DeadlineWork<Sampler>;
 impl Entry {
     /// Reads the task's counters and writes a record.
     #[inline]
-    fn sample(&mut self, ring: &Ring, cursor: &mut Cursor, now_ns: u64, mut flags: u32) -> bool {
-        let counters = task::counters(&self.task, self.scope);
-        self.cpu = self
-            .cpu
-            .advance(counters.exact_ns(), counters.utime_ns(), counters.stime_ns());
-        if self.scope == Scope::Thread {
-            flags |= uapi::SAMPLE_THREAD;
+    fn sample(
+        &mut self,
+        ring: &Ring,
+        cursor: &mut Cursor,
+        now_ns: u64,
+        mut flags: u32,
+        reading: &Reading,
+    ) -> bool {
+        let changed = self.task.refresh(reading) || self.samples == 0;
+        let counters = self.task.counters();
+        if changed {
+            self.cpu = self
+                .cpu
+                .advance(counters.exact_ns(), counters.utime_ns(), counters.stime_ns());
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = counters.comm();
+            self.body[2] = counters.min_flt();
+            self.body[3] = counters.maj_flt();
+            self.body[4] = self.cpu.user_ns;
+            self.body[5] = self.cpu.system_ns;
+            self.body[9] = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+            self.body[10] = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
         }
         if self.samples == 0 {
             flags |= uapi::SAMPLE_FIRST;
@@ -136,25 +151,12 @@ impl Entry {
         if exited {
             flags |= uapi::SAMPLE_EXIT;
         }
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = counters.comm();
+        self.body[1] = now_ns;
         // CAST: 4096, a constant.
-        let rss_bytes = counters.rss_pages().wrapping_mul(PAGE_SIZE as u64);
-        // The words of `struct virgo_profiler_sample` after `seq`, in order.
-        let body: [u64; BODY_WORDS] = [
-            self.id,
-            now_ns,
-            counters.min_flt(),
-            counters.maj_flt(),
-            self.cpu.user_ns,
-            self.cpu.system_ns,
-            rss_bytes,
-            self.ids,
-            pair(counters.state(), flags),
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
-        ];
-        ring.write(cursor, &body);
-        self.samples = self.samples.saturating_add(1);
+        self.body[6] = counters.rss_pages().wrapping_mul(PAGE_SIZE as u64);
+        self.body[8] = pair(counters.state(), flags | self.flags);
+        ring.write(cursor, &self.body);
+        self.samples = self.samples.wrapping_add(1);
         exited
     }
 }
@@ -166,13 +168,13 @@ impl State {
             return;
         };
         if let Some(entry) = self.entries.get(position) {
-            self.index.remove(&key_of(&entry.task, entry.scope));
+            self.index.remove(&entry.task.identity());
         }
         // The last entry takes the place.
         if position < last {
             self.entries.swap(position, last);
             if let Some(moved) = self.entries.get(position) {
-                if let Some(at) = self.index.get_mut(&key_of(&moved.task, moved.scope)) {
+                if let Some(at) = self.index.get_mut(&moved.task.identity()) {
                     *at = position;
                 }
             }
@@ -196,7 +198,14 @@ impl State {
     /// Writes the last record of entry `position` and takes it out.
     fn finish(&mut self, ring: &Ring, position: usize, now_ns: u64) {
         if let Some(entry) = self.entries.get_mut(position) {
-            entry.sample(ring, &mut self.cursor, now_ns, uapi::SAMPLE_LAST);
+            let reading = Reading::begin();
+            entry.sample(
+                ring,
+                &mut self.cursor,
+                now_ns,
+                uapi::SAMPLE_LAST,
+                &reading,
+            );
         }
         self.remove(position);
     }
@@ -264,11 +273,13 @@ impl Sampler {
         scope: Scope,
         owner: Owner,
     ) -> Result<u64> {
-        if task::counters(&task, scope).exited() {
+        let (_, ids) = task::ids(&task);
+        let mut task = Watched::new(task, scope);
+        task.refresh(&Reading::begin());
+        if task.counters().exited() {
             return Err(ESRCH);
         }
-        let key = key_of(&task, scope);
-        let (_, ids) = task::ids(&task);
+        let key = task.identity();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.index.get(&key).is_some() {
@@ -283,14 +294,18 @@ impl Sampler {
             .index
             .try_create_and_insert(key, position, GFP_KERNEL)?;
         let id = state.next_id;
+        let ids = pair(ids.pid, ids.tid);
         let entry = Entry {
             id,
             task,
-            scope,
             owner,
-            ids: pair(ids.pid, ids.tid),
+            flags: match scope {
+                Scope::Process => 0,
+                Scope::Thread => uapi::SAMPLE_THREAD,
+            },
             cpu: CpuTime::default(),
             samples: 0,
+            body: [id, 0, 0, 0, 0, 0, 0, ids, 0, 0, 0],
             gone: false,
         };
         if let Err(error) = state.entries.push(entry, GFP_KERNEL) {
@@ -312,7 +327,9 @@ impl Sampler {
     pub(crate) fn unregister(&self, task: &Task, scope: Scope) -> Result<u64> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let position = *state.index.get(&key_of(task, scope)).ok_or(ESRCH)?;
+        let position = *state
+            .index
+            .get(&task::identity(task, scope)).ok_or(ESRCH)?;
         let id = state.entries.get(position).ok_or(ESRCH)?.id;
         state.finish(&self.ring, position, monotonic_ns());
         state.changed(&self.ring);
@@ -368,18 +385,20 @@ impl Sampler {
 
     /// How many tasks are registered, and the first `capacity` of them. May sleep.
     pub(crate) fn list(&self, capacity: usize) -> Result<(usize, KVVec<Listed>)> {
-        let mut listed = KVVec::with_capacity(capacity.min(self.max_tasks), GFP_KERNEL)?;
+        // Room is made before the list is taken, for a few that may come in between.
+        let room = self.state.lock().entries.len().saturating_add(16);
+        let mut listed = KVVec::with_capacity(capacity.min(room), GFP_KERNEL)?;
         let state = self.state.lock();
         for entry in state.entries.iter().take(listed.capacity()) {
-            let (ids, _) = task::ids(&entry.task);
+            let (ids, _) = task::ids(entry.task.task());
             listed.push(
                 Listed {
                     id: entry.id,
                     samples: entry.samples,
                     ids,
-                    scope: entry.scope,
+                    scope: entry.task.scope(),
                     owner: entry.owner,
-                    comm: task::counters(&entry.task, entry.scope).comm(),
+                    comm: entry.task.counters().comm(),
                 },
                 GFP_KERNEL,
             )?;
@@ -402,9 +421,13 @@ impl DeadlineHandler for Sampler {
             Some(_) => {}
         }
         let mut exits = false;
-        for entry in state.entries.iter_mut() {
-            entry.gone = entry.sample(&self.ring, &mut state.cursor, now_ns, 0);
-            exits |= entry.gone;
+        // RCU is held back for a part of the round at a time.
+        for part in state.entries.chunks_mut(PART) {
+            let reading = Reading::begin();
+            for entry in part {
+                entry.gone = entry.sample(&self.ring, &mut state.cursor, now_ns, 0, &reading);
+                exits |= entry.gone;
+            }
         }
         state.status.ticks = state.status.ticks.wrapping_add(1);
         let next = state.schedule.next(monotonic_ns());
