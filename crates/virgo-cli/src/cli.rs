@@ -26,6 +26,21 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What the files hold. doc/profiler.md says more.
+const COLUMNS: &str = "Columns of CSV files and names in JSON lines:\n\n\
+  time_s    seconds of CLOCK_MONOTONIC\n\
+  id        identity of the registration, never used twice\n\
+  pid, tid  process and thread, in the initial pid namespace\n\
+  comm      name of the thread\n\
+  state     a letter as in /proc/PID/stat\n\
+  min_flt, maj_flt    faults since the task began\n\
+  utime_ms, stime_ms  CPU time since the task began\n\
+  cpu_pct   CPU since the task's sample before, in percent of one; empty for the first\n\
+  rss_kib   resident memory\n\
+  flags     thread, first, exit, last, joined by +\n\
+  lost      records of any task that were lost before this one\n\
+  label     the command, for those that \"virgo profiler run\" started";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Check that VIRGO works here; say what to do where it doesn't
@@ -72,6 +87,7 @@ pub(crate) enum Profiler {
     /// Each command is registered before it begins; its children are not. At the end a table is
     /// printed. The exit status is the command's own; with several, that of the first one which
     /// failed.
+    #[command(after_long_help = COLUMNS)]
     Run(Run),
     /// Register processes, until they end or are unregistered
     Register(Tasks),
@@ -85,6 +101,10 @@ pub(crate) enum Profiler {
         hz: Option<u32>,
     },
     /// Print samples as they come
+    ///
+    /// Samples of every registered task are printed, whoever registered it. Any number of readers
+    /// may run at the same time; none takes anything away from another.
+    #[command(after_long_help = COLUMNS)]
     Monitor(Monitor),
     /// Show a live table of the registered tasks
     ///
@@ -94,6 +114,9 @@ pub(crate) enum Profiler {
     /// Draw recorded samples
     Plot(Plot),
     /// Write samples into a CSV file
+    ///
+    /// Samples of every registered task are written, whoever registered it.
+    #[command(after_long_help = COLUMNS)]
     Record(Record),
     /// Run one of the original's case studies, and draw its plots
     ///

@@ -319,18 +319,22 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<Finished> {
         lost: 0,
         samples: 0,
     };
-    for (index, child) in running.iter().enumerate() {
+    for child in &running {
         child.wait_stopped()?;
+    }
+    for (index, child) in running.iter().enumerate() {
         let pidfd: OwnedFd = pidfd_open(child.pid, PidfdFlags::empty())?;
         let id = profiler.register(&Task::pidfd(pidfd.as_fd()).bind())?;
         watch.tasks.insert(id, (index, Watched::default()));
     }
     // The first record is what all figures are counted from.
     let deadline = Instant::now() + round * 2 + PATIENCE;
-    while !watch.all(|watched| watched.samples > 0) && Instant::now() < deadline {
+    loop {
         watch.take_all(&mut collector)?;
+        if watch.all(|watched| watched.samples > 0) || Instant::now() >= deadline {
+            break;
+        }
         collector.wait(round)?;
-        watch.take_all(&mut collector)?;
     }
     for child in &running {
         child.signal(Signal::CONT);
@@ -408,14 +412,20 @@ struct Progress {
 
 impl Progress {
     fn new(quiet: bool) -> Self {
-        let now = Instant::now();
+        let began = Instant::now();
+        let terminal = io::stderr().is_terminal();
         Progress {
             quiet,
-            terminal: io::stderr().is_terminal(),
-            began: now,
-            next: now,
+            terminal,
+            began,
+            next: began + Progress::pause(terminal),
             shown: 0,
         }
+    }
+
+    /// Between two lines.
+    fn pause(terminal: bool) -> Duration {
+        Duration::from_millis(if terminal { 500 } else { 5_000 })
     }
 
     fn show(&mut self, watch: &Watch) {
@@ -423,8 +433,7 @@ impl Progress {
         if self.quiet || now < self.next {
             return;
         }
-        let pause = if self.terminal { 500 } else { 5_000 };
-        self.next = now + Duration::from_millis(pause);
+        self.next = now + Progress::pause(self.terminal);
         let faults: u64 = watch
             .tasks
             .values()

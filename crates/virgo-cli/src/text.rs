@@ -20,13 +20,13 @@ impl std::error::Error for Usage {}
 
 /// Prints an error on standard error, with the program's name.
 pub(crate) fn complain(error: &anyhow::Error) {
-    // Nothing is left to be done if standard error is closed.
-    let _ = writeln!(io::stderr(), "virgo: {error}");
+    remark(&error.to_string());
 }
 
 /// Prints a remark on standard error.
 pub(crate) fn remark(text: &str) {
-    let _ = writeln!(io::stderr(), "virgo: {text}");
+    // In one piece, since others may write there too. Nothing is left to be done if it is closed.
+    let _ = io::stderr().write_all(format!("virgo: {text}\n").as_bytes());
 }
 
 /// An error about a file, with what to do next.

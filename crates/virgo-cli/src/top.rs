@@ -70,11 +70,11 @@ impl Source {
 /// What stands above the table.
 fn summary(header: &Header, lost: u64) -> String {
     format!(
-        "{} registered, {} Hz, {}, {} skipped, {} lost here",
+        "{} registered, {} Hz, {}; {} not taken, {} lost here",
         text::plural(u64::from(header.registered), "task"),
         header.rate_hz,
         text::plural(header.head, "record"),
-        text::count(header.dropped),
+        text::plural(header.dropped, "sample"),
         text::count(lost),
     )
 }
