@@ -42,7 +42,10 @@ fn query_tells_version_features_and_modules() {
             .and_then(|part| part.parse::<u32>().ok())
             .unwrap()
     };
-    assert_eq!(alone.version, number(0) << 16 | number(1) << 8 | number(2));
+    assert_eq!(
+        alone.version,
+        (number(0) << 16) | (number(1) << 8) | number(2)
+    );
     assert_eq!(alone.abi, 1);
     assert_eq!(
         alone.features,
@@ -189,7 +192,7 @@ fn bad_addresses_are_efault() {
 
 /// `_IOC()`.
 fn command(direction: u32, magic: u32, number: u32, size: u32) -> u32 {
-    direction << 30 | size << 16 | magic << 8 | number
+    (direction << 30) | (size << 16) | (magic << 8) | number
 }
 
 #[test]

@@ -44,6 +44,12 @@ impl Parent {
         }
     }
 
+    /// Another end of the same line, for another thread.
+    #[must_use]
+    pub fn take(&self) -> Parent {
+        Parent(self.0.try_clone().expect("a second descriptor"))
+    }
+
     /// Waits, asleep, for a number from the parent. When the parent has gone, or drops its end,
     /// the child ends with status 0.
     pub fn hear(&mut self) -> u64 {
@@ -198,6 +204,12 @@ impl Child {
             "child {}",
             self.pid
         );
+    }
+
+    /// Hangs up and waits for the child's end, which must be with status 0.
+    pub fn finish(&mut self) {
+        self.let_go();
+        self.wait_ok();
     }
 
     /// Kills and reaps the child.

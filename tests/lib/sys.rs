@@ -629,3 +629,21 @@ pub fn read_to_address(fd: impl AsFd, address: usize, length: usize) -> Res<usiz
     }
     Ok(count.unsigned_abs())
 }
+
+/// Takes a file's clean pages out of memory.
+pub fn drop_cached(file: &File) {
+    // SAFETY: Numbers.
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(error, 0, "posix_fadvise");
+}
+
+/// Becomes another program, with one argument.
+pub fn execute(program: &str, argument: &str) -> ! {
+    let program = std::ffi::CString::new(program).expect("no NUL");
+    let argument = std::ffi::CString::new(argument).expect("no NUL");
+    let arguments = [program.as_ptr(), argument.as_ptr(), ptr::null()];
+    let environment = [ptr::null()];
+    // SAFETY: C strings, and arrays that end with null.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    panic!("execve: {:?}", last_errno())
+}
