@@ -266,12 +266,18 @@ static void run_child(char **argv, int in, int out, int err, int tty)
 static void command_open(uint32_t channel, const char *data, size_t len)
 {
 	uint32_t flags = word_at(data, len, 1);
-	char *argv[1024];
+	char **argv;
 	size_t argc = 0;
 	struct command *c = NULL;
 	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, err[2] = { -1, -1 };
 
-	for (size_t at = 16; at < len && argc + 1 < sizeof(argv) / sizeof(argv[0]);) {
+	/* An argument takes a byte at least. */
+	argv = calloc(len + 1, sizeof(*argv));
+	if (!argv) {
+		refuse(channel, 126, "virgo-node: out of memory\n");
+		return;
+	}
+	for (size_t at = 16; at < len;) {
 		size_t n = strnlen(data + at, len - at);
 
 		if (at + n == len)
@@ -279,17 +285,16 @@ static void command_open(uint32_t channel, const char *data, size_t len)
 		argv[argc++] = (char *)(uintptr_t)(data + at);
 		at += n + 1;
 	}
-	argv[argc] = NULL;
 	if (!argc) {
 		refuse(channel, 126, "virgo-node: no command\n");
-		return;
+		goto free_argv;
 	}
 	for (int i = 0; i < MAX_CHANNELS && !c; i++)
 		if (!commands[i].used)
 			c = &commands[i];
 	if (!c) {
 		refuse(channel, 126, "virgo-node: too many commands at once\n");
-		return;
+		goto free_argv;
 	}
 	memset(c, 0, sizeof(*c));
 	c->channel = channel;
@@ -303,7 +308,7 @@ static void command_open(uint32_t channel, const char *data, size_t len)
 		    (in[0] = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0) {
 			close_fd(&master);
 			refuse(channel, 126, "virgo-node: no terminal to be had\n");
-			return;
+			goto free_argv;
 		}
 		set_winsize(master, word_at(data, len, 2), word_at(data, len, 3));
 		c->in = c->out = master;
@@ -336,13 +341,15 @@ static void command_open(uint32_t channel, const char *data, size_t len)
 	set_nonblocking(c->out);
 	if (c->in >= 0)
 		set_nonblocking(c->in);
-	return;
+	goto free_argv;
 close_all:
 	for (int i = 0; i < 2; i++) {
 		close_fd(&in[i]);
 		close_fd(&out[i]);
 		close_fd(&err[i]);
 	}
+free_argv:
+	free(argv);
 }
 
 /*

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -95,14 +94,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=os.environ.get("KERNEL") or "stock",
         help="stock, next, debug or a release (stock)",
     )
-    add("--icount", action="store_true", help="one CPU, a nanosecond an instruction: figures repeat")
+    add(
+        "--icount", action="store_true", help="one CPU, a nanosecond an instruction: figures repeat"
+    )
     add("--no-load", action="store_true", help="do not load the modules")
     add("--no-build", action="store_true", help="take build/RELEASE/guest as it is")
     add("--packages", default="", metavar='"A B"', help="Debian packages to have installed")
     add("--share", type=folder, metavar="DIR", help="a folder to have at /share")
-    add("--timeout", type=seconds, metavar="S", help=f"limit for COMMAND in seconds ({DEFAULT_TIMEOUT:.0f})")
+    add(
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help=f"limit for COMMAND in seconds ({DEFAULT_TIMEOUT:.0f})",
+    )
     add("--memory", type=memory, default="1G", metavar="M", help="of each guest (1G)")
-    add("--smp", type=positive, default=2, metavar="N", help="CPUs of each guest (2; 1 with --icount)")
+    add(
+        "--smp",
+        type=positive,
+        default=2,
+        metavar="N",
+        help="CPUs of each guest (2; 1 with --icount)",
+    )
     add("--kmemleak", action="store_true", help="scan for leaks after COMMAND (debug kernel)")
     add("--append", default="", metavar="WORDS", help="more of the kernel's command line")
     add("--log-dir", type=Path, metavar="DIR", help="keep the kernel logs there")
@@ -145,7 +157,10 @@ def watch_wrapper(loop: Loop, directory: Path) -> None:
 def guest_disk(packages: list[str]) -> Path:
     """The disk that the guests start from, made if need be."""
     result = subprocess.run(
-        [REPO / "scripts" / "guest-image", *packages], stdout=subprocess.PIPE, text=True, check=False
+        [REPO / "scripts" / "guest-image", *packages],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if result.returncode:
         raise SetupError("the guests' disk could not be made (scripts/guest-image)")
@@ -200,13 +215,14 @@ def run(options: argparse.Namespace) -> int:
         flags = OpenFlag.TTY if shell else OpenFlag.STDIN if options.stdin else OpenFlag(0)
         session = Session(loop, machine, limits, load=not options.no_load, verbose=options.verbose)
         try:
-            return session.run(OpenRequest(1, flags, rows, columns, argv), options.stdin, options.kmemleak)
+            return session.run(
+                OpenRequest(1, flags, rows, columns, argv), options.stdin, options.kmemleak
+            )
         finally:
             if options.log_dir:
                 options.log_dir.mkdir(parents=True, exist_ok=True)
                 for node in session.nodes:
-                    if node.console.exists():
-                        shutil.copyfile(node.console, options.log_dir / node.console.name)
+                    (options.log_dir / f"{node}.log").write_bytes(node.log())
 
 
 def main() -> int:

@@ -14,7 +14,17 @@ from pathlib import Path
 from vm.errors import Interrupted, SetupError
 from vm.kernels import driver_closure, module_name
 from vm.loop import Loop
-from vm.protocol import FRAME_MAX, HEADER, Decoder, Frame, OpenFlag, OpenRequest, ProtocolError, Type, word
+from vm.protocol import (
+    FRAME_MAX,
+    HEADER,
+    Decoder,
+    Frame,
+    OpenFlag,
+    OpenRequest,
+    ProtocolError,
+    Type,
+    word,
+)
 from vm.qcow2 import CLUSTER, make_overlay
 from vm.report import clean_lines, ended_orderly, find_reports, is_patching_fault
 
@@ -94,7 +104,9 @@ class ReportTest(unittest.TestCase):
     def test_traces_that_were_asked_for(self) -> None:
         fault = ["FAULT_INJECTION: forcing a failure.", "CPU: 0", "Call Trace:", " <TASK>"]
         self.assertEqual(list(find_reports(fault)), [])
-        self.assertEqual(list(find_reports(["task:touch   state:D stack:0 pid:1", "Call Trace:"])), [])
+        self.assertEqual(
+            list(find_reports(["task:touch   state:D stack:0 pid:1", "Call Trace:"])), []
+        )
         # A report after one is still found, and so is a trace far from it.
         self.assertEqual(len(list(find_reports([*fault, "BUG: KASAN: x"]))), 1)
         self.assertEqual(len(list(find_reports([*fault, *["x"] * 60, "Call Trace:"]))), 1)
@@ -103,8 +115,12 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(len(list(find_reports(clean_lines(b"\xff\xfe BUG: \x80")))), 1)
 
     def test_patching_fault(self) -> None:
-        self.assertTrue(is_patching_fault(["x", "[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI", "Call Trace:"]))
-        self.assertFalse(is_patching_fault(["WARNING: x", "[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI"]))
+        self.assertTrue(
+            is_patching_fault(["x", "[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI", "Call Trace:"])
+        )
+        self.assertFalse(
+            is_patching_fault(["WARNING: x", "[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI"])
+        )
         self.assertFalse(is_patching_fault(["Oops: 0000"]))
         self.assertFalse(is_patching_fault([]))
 
@@ -119,11 +135,17 @@ class ProtocolTest(unittest.TestCase):
     """Frames."""
 
     def test_round_trip_at_any_cut(self) -> None:
-        frames = [Frame(Type.STDOUT, 7, b"abc"), Frame(Type.EXIT, 7, word(42)), Frame(Type.HELLO, 0)]
+        frames = [
+            Frame(Type.STDOUT, 7, b"abc"),
+            Frame(Type.EXIT, 7, word(42)),
+            Frame(Type.HELLO, 0),
+        ]
         data = b"".join(f.encode() for f in frames)
         for step in (1, 2, 3, 11, 12, 13, len(data)):
             decoder = Decoder()
-            got = [f for at in range(0, len(data), step) for f in decoder.feed(data[at : at + step])]
+            got = [
+                f for at in range(0, len(data), step) for f in decoder.feed(data[at : at + step])
+            ]
             self.assertEqual(got, frames)
 
     def test_not_a_frame(self) -> None:
@@ -157,7 +179,9 @@ class Qcow2Test(unittest.TestCase):
             magic, version, name_at, name_len, bits, disk = struct.unpack_from(">4sIQIIQ", data)
             self.assertEqual((magic, version, 1 << bits, disk), (b"QFI\xfb", 3, CLUSTER, size))
             self.assertEqual(data[name_at : name_at + name_len].decode(), str(raw))
-            self.assertEqual(struct.unpack_from(">I", data, 36), (4,))  # entries for 1.5 GiB and a bit
+            self.assertEqual(
+                struct.unpack_from(">I", data, 36), (4,)
+            )  # entries for 1.5 GiB and a bit
 
 
 class KernelTest(unittest.TestCase):
@@ -174,9 +198,7 @@ kernel/fs/netfs/netfs.ko.xz:
 kernel/net/9p/9pnet_virtio.ko.xz: kernel/net/9p/9pnet.ko.xz
 kernel/drivers/net/unrelated.ko.xz:
 """
-    BUILTIN = (
-        "kernel/drivers/char/virtio_console.ko\nkernel/drivers/net/virtio_net.ko\nkernel/fs/ext4/ext4.ko\n"
-    )
+    BUILTIN = "kernel/drivers/char/virtio_console.ko\nkernel/drivers/net/virtio_net.ko\nkernel/fs/ext4/ext4.ko\n"
 
     def closure(self, dep: str, builtin: str) -> list[str]:
         with tempfile.TemporaryDirectory() as name:
@@ -188,7 +210,11 @@ kernel/drivers/net/unrelated.ko.xz:
         order = self.closure(self.DEP, self.BUILTIN)
         self.assertEqual(sorted(order), sorted(set(order)))
         self.assertNotIn("unrelated", order)
-        for first, then in (("virtio", "virtio_ring"), ("virtio_ring", "virtio_pci"), ("netfs", "9p")):
+        for first, then in (
+            ("virtio", "virtio_ring"),
+            ("virtio_ring", "virtio_pci"),
+            ("netfs", "9p"),
+        ):
             self.assertLess(order.index(first), order.index(then))
 
     def test_missing_driver(self) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import lzma
 import os
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,13 @@ def find_kernel(cache: Path, name: str) -> Kernel:
     """The kernel that `name` (stock, next, debug, or a release) stands for."""
     pointer = cache / "kernel" / "names" / name
     release = pointer.read_text().strip() if pointer.is_file() else name
-    kernel = Kernel(release, cache / "kernel" / release, "debug" in (name, release.rpartition("-")[2]))
+    kernel = Kernel(
+        release, cache / "kernel" / release, "debug" in (name, release.rpartition("-")[2])
+    )
     if not kernel.image.is_file():
-        raise SetupError(f"no kernel {name} in {cache}/kernel (scripts/setup --kernel {name} gets it)")
+        raise SetupError(
+            f"no kernel {name} in {cache}/kernel (scripts/setup --kernel {name} gets it)"
+        )
     return kernel
 
 
@@ -100,7 +105,9 @@ def decompressed(path: Path) -> bytes:
     if path.suffix == ".gz":
         return gzip.decompress(data)
     if path.suffix == ".zst":
-        return subprocess.run(["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True).stdout
+        return subprocess.run(
+            ["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True
+        ).stdout
     return data
 
 
@@ -137,7 +144,10 @@ def _build_agent(directory: Path, source: Path) -> Path:
     if not agent.exists():
         new = agent.with_suffix(".new")
         result = subprocess.run(
-            ["gcc", *CFLAGS, "-o", str(new), str(source)], stderr=subprocess.PIPE, text=True, check=False
+            ["gcc", *CFLAGS, "-o", str(new), str(source)],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         if result.returncode:
             raise SetupError(f"{source.name} does not compile:\n{result.stderr}")
@@ -186,8 +196,9 @@ def make_initramfs(cache: Path, kernel: Kernel) -> Path:
         new = path.with_suffix(f".{os.getpid()}.new")
         with new.open("wb") as f:
             f.writelines(cpio(entries))
-        # Those of this release made from what is no more.
-        for old in directory.glob(f"initramfs-{kernel.release}-*.cpio"):
-            old.unlink()
+        # Those made from what is no more; another working tree may use a recent one.
+        for old in directory.glob("initramfs-*.cpio"):
+            if time.time() - old.stat().st_mtime > 7 * 86400:
+                old.unlink()
         new.rename(path)
         return path

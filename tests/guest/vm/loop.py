@@ -99,7 +99,9 @@ class Loop:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return False
-            wake = [t for t in (deadline, self._timers[0][0] if self._timers else None) if t is not None]
+            wake = [
+                t for t in (deadline, self._timers[0][0] if self._timers else None) if t is not None
+            ]
             timeout = max(0.0, min(wake) - now) if wake else None
             for key, events in self._selector.select(timeout):
                 # An earlier callback of this round may have let go of it.

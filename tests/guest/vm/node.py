@@ -39,7 +39,7 @@ class Machine:
     share: Path | None  # /share
     append: str = ""  # to the kernel's command line
 
-    def qemu(self, node: int, agent_fd: int, monitor_fd: int) -> list[str]:
+    def qemu(self, node: int, console: Path, agent_fd: int, monitor_fd: int) -> list[str]:
         """The command line of a guest's QEMU. No device leads out of the run's directory."""
         command = [
             QEMU, "-name", f"virgo-node{node}",
@@ -47,7 +47,7 @@ class Machine:
             "-m", self.memory, "-smp", str(1 if self.icount else self.cpus),
             "-kernel", str(self.kernel.image), "-initrd", str(self.initramfs),
             "-append", self.command_line(node),
-            "-chardev", f"file,id=console,path=console{node}.log,append=on", "-serial", "chardev:console",
+            "-chardev", f"file,id=console,path={console.name}", "-serial", "chardev:console",
             "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
             "-device", "virtio-serial-pci,max_ports=2",
             "-chardev", f"socket,id=agent,fd={agent_fd}",
@@ -58,7 +58,14 @@ class Machine:
         if self.accel == "kvm":
             command += ["-accel", "kvm", "-cpu", "host"]
         elif self.icount:
-            command += ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=0,sleep=off"]
+            command += [
+                "-accel",
+                "tcg,thread=single",
+                "-cpu",
+                "max",
+                "-icount",
+                "shift=0,sleep=off",
+            ]
         else:
             command += ["-accel", "tcg,thread=multi", "-cpu", "max"]
         command += self._folder("virgo", self.virgo, readonly=True)
@@ -121,7 +128,11 @@ class Machine:
                 "-netdev",
                 f"stream,id=eth0,server=off,addr.type=unix,addr.path=net{node},reconnect-ms=100",
             ]
-        return [*backend, "-device", f"virtio-net-pci,netdev=eth0,romfile=,mac=52:54:00:77:00:{node:02x}"]
+        return [
+            *backend,
+            "-device",
+            f"virtio-net-pci,netdev=eth0,romfile=,mac=52:54:00:77:00:{node:02x}",
+        ]
 
 
 class State(enum.Enum):
@@ -146,8 +157,9 @@ class Node:
     ) -> None:
         self.number = number
         self.state = State.DOWN
-        self.boots = 0  # starts since a boot last succeeded
-        self.console = machine.directory / f"console{number}.log"
+        self.greeted = False  # the agent of this boot was heard
+        self._logs: list[Path] = []  # the kernel's, one of each boot
+        self._boots = 0
         self._loop = loop
         self._machine = machine
         self._on_frame = on_frame
@@ -166,6 +178,9 @@ class Node:
 
     def start(self) -> None:
         """Starts the guest; HELLO comes when its agent is there. The disk is as it was left."""
+        self._boots += 1
+        self._logs.append(self._machine.directory / f"console{self.number}.{self._boots}.log")
+        self.greeted = False
         if not self._disk.exists():
             make_overlay(self._disk, self._machine.disk)
         agent, agent_qemu = socket.socketpair()
@@ -174,7 +189,7 @@ class Node:
         try:
             with self._stderr.open("wb") as stderr:
                 self._process = subprocess.Popen(
-                    self._machine.qemu(self.number, *fds),
+                    self._machine.qemu(self.number, self._logs[-1], *fds),
                     cwd=self._machine.directory,
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
@@ -189,7 +204,6 @@ class Node:
             agent_qemu.close()
             monitor_qemu.close()
         self.state = State.BOOTING
-        self.boots += 1
         self._decoder = Decoder()
         self._agent = SocketEnd(self._loop, agent, self._agent_data, self._ended)
         self._monitor_text.clear()
@@ -267,28 +281,32 @@ class Node:
                 self._monitor_replies.popleft()()
 
     def log(self) -> bytes:
-        """The kernel log so far."""
-        try:
-            return self.console.read_bytes()
-        except FileNotFoundError:
-            return b""
+        """The kernel log so far, of all boots."""
+        return b"".join(_contents(path) for path in self._logs)
 
-    def set_log_aside(self) -> None:
+    def log_of_boot(self) -> bytes:
+        """The kernel log of the last boot."""
+        return _contents(self._logs[-1]) if self._logs else b""
+
+    def forget_boot(self) -> None:
         """For a boot that does not count."""
-        self.console.rename(self.console.with_suffix(f".boot{self.boots}"))
+        self._logs.pop()
 
     def log_has(self, text: bytes) -> bool:
-        """Whether the end of the kernel log holds a text."""
-        try:
-            with self.console.open("rb") as f:
-                f.seek(max(0, os.fstat(f.fileno()).st_size - (1 << 20)))
-                return text in f.read()
-        except FileNotFoundError:
-            return False
+        """Whether the end of the last boot's kernel log holds a text."""
+        return text in _contents(self._logs[-1], 1 << 20)
 
     def qemu_output(self) -> str:
         """What QEMU itself said."""
-        try:
-            return self._stderr.read_text(errors="replace").strip()
-        except FileNotFoundError:
-            return ""
+        return _contents(self._stderr).decode(errors="replace").strip()
+
+
+def _contents(path: Path, last: int | None = None) -> bytes:
+    """A file's contents, or the last bytes of it; nothing, if there is none."""
+    try:
+        with path.open("rb") as f:
+            if last is not None:
+                f.seek(max(0, os.fstat(f.fileno()).st_size - last))
+            return f.read()
+    except FileNotFoundError:
+        return b""

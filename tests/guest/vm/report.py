@@ -54,7 +54,9 @@ ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
 # Stack traces that were asked for, by what comes before each: fault injection shows where it made
 # an allocation fail, SysRq-T and -W show tasks. A report among them has lines of its own.
 TRACE = re.compile(r"\bCall Trace:|\bpage allocation failure|\bSLUB: Unable to allocate")
-TRACE_ASKED_FOR = re.compile(r"\bFAULT_INJECTION: forcing a failure|\btask:\S+\s+state:|\bsysrq: Show ")
+TRACE_ASKED_FOR = re.compile(
+    r"\bFAULT_INJECTION: forcing a failure|\btask:\S+\s+state:|\bsysrq: Show "
+)
 TRACE_WITHIN = 60  # lines
 
 # Under TCG with more than one CPU a kernel that patches its own text (a static key is flipped) now

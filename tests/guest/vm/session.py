@@ -8,7 +8,6 @@ on that node's port, and goes on to the agent of the other.
 from __future__ import annotations
 
 import fcntl
-import functools
 import os
 import secrets
 import signal
@@ -23,7 +22,17 @@ from dataclasses import dataclass, field
 from .errors import GuestLost, Interrupted, SetupError, TimeLimit
 from .loop import Loop, OutputStream
 from .node import Machine, Node, State
-from .protocol import CHUNK, WINDOW, Frame, OpenFlag, OpenRequest, ProtocolError, Type, word
+from .protocol import (
+    CHUNK,
+    FRAME_MAX,
+    WINDOW,
+    Frame,
+    OpenFlag,
+    OpenRequest,
+    ProtocolError,
+    Type,
+    word,
+)
 from .report import clean_lines, ended_orderly, find_reports, is_patching_fault
 
 STATUS_TIME_LIMIT = 124
@@ -65,7 +74,9 @@ class Captured:
 class Session:
     """One run."""
 
-    def __init__(self, loop: Loop, machine: Machine, limits: Limits, load: bool, verbose: bool) -> None:
+    def __init__(
+        self, loop: Loop, machine: Machine, limits: Limits, load: bool, verbose: bool
+    ) -> None:
         self._loop = loop
         self._machine = machine
         self._limits = limits
@@ -73,16 +84,19 @@ class Session:
         self._verbose = verbose
         self._started = time.monotonic()
         self.nodes = [
-            Node(loop, machine, k, self._on_frame, self._on_end) for k in range(1, machine.nodes + 1)
+            Node(loop, machine, k, self._on_frame, self._on_end)
+            for k in range(1, machine.nodes + 1)
         ]
         self._channels: dict[tuple[int, int], Channel] = {}
         self._by_owner: dict[tuple[int, int], Channel] = {}
         self._next_channel = 1
-        self._on_up: dict[int, Callable[[], None]] = {}
-        self._on_down: dict[int, Callable[[], None]] = {}
+        # Who waits for a node: told True once it is up, False if it goes down instead.
+        self._starting: dict[int, Callable[[bool], None]] = {}
+        # Who cut a node's power, and waits for its end.
+        self._killing: dict[int, list[Callable[[], None]]] = {}
         self._failure: Exception | None = None
         self._finished = False
-        self._greeted: set[int] = set()  # nodes whose agent was heard
+        self._retries = 0
 
     # --- what is said
 
@@ -138,7 +152,6 @@ class Session:
 
     def _boot(self) -> None:
         for node in self.nodes:
-            self._on_up[node.number] = functools.partial(self._progress, f"{node} is up")
             node.start()
         deadline = time.monotonic() + self._limits.boot
         if not self._wait(lambda: all(n.state is State.RUNNING for n in self.nodes), deadline):
@@ -146,7 +159,10 @@ class Session:
             raise SetupError(f"not up within {self._limits.boot:.0f} s: {late}")
 
     def _command(self, request: OpenRequest, stdin: bool) -> int:
-        streams = {Type.STDOUT: OutputStream(self._loop, 1), Type.STDERR: OutputStream(self._loop, 2)}
+        streams = {
+            Type.STDOUT: OutputStream(self._loop, 1),
+            Type.STDERR: OutputStream(self._loop, 2),
+        }
         status: int | None = None
 
         def receive(frame: Frame) -> None:
@@ -163,6 +179,8 @@ class Session:
         limit = self._limits.command
         deadline = time.monotonic() + limit if limit is not None else None
         self._progress("the command starts")
+        if len(request.encode()) > FRAME_MAX:
+            raise SetupError("the command's arguments are too long")
         terminal = bool(request.flags & OpenFlag.TTY)
         channel = self._open(self.nodes[0], request, receive)
         feed = InputStream(self._loop, channel) if stdin or terminal else None
@@ -205,14 +223,18 @@ class Session:
             node.send(Type.SYNC, data=token.encode())
 
         def poll() -> None:
-            missing[:] = [n for n in missing if n.state is State.RUNNING and not n.log_has(token.encode())]
+            missing[:] = [
+                n for n in missing if n.state is State.RUNNING and not n.log_has(token.encode())
+            ]
             if missing:
                 self._loop.call_later(0.01, poll)
 
         missing = list(nodes)
         poll()
         if not self._wait(lambda: not missing, time.monotonic() + self._limits.sync):
-            raise GuestLost(f"{', '.join(map(str, missing))}: no answer within {self._limits.sync:.0f} s")
+            raise GuestLost(
+                f"{', '.join(map(str, missing))}: no answer within {self._limits.sync:.0f} s"
+            )
         self._progress("the kernel logs are complete")
 
     def _show_blocked(self) -> None:
@@ -221,7 +243,9 @@ class Session:
             nodes = self._alive()
             before = {n: len(n.log()) for n in nodes}
             runs = [self._capture(n, ("sh", "-c", "echo w >/proc/sysrq-trigger")) for n in nodes]
-            self._loop.run_until(lambda: all(r.status is not None for r in runs), time.monotonic() + 3)
+            self._loop.run_until(
+                lambda: all(r.status is not None for r in runs), time.monotonic() + 3
+            )
             for node in nodes:
                 text = "\n".join(clean_lines(node.log()[before[node] :])).strip()
                 if text:
@@ -258,6 +282,10 @@ class Session:
                 self.say(f"  {node}, line {report.line}: {report.text.strip()}")
             if len(found) > 20:
                 self.say(f"  and {len(found) - 20} more")
+            if all(is_patching_fault(clean_lines(n.log())) for n in {node for node, _ in found}):
+                self.say(
+                    "int3: most likely QEMU's fault with patched text (doc/testing.md); run it again"
+                )
         return bool(found)
 
     # --- nodes
@@ -269,29 +297,38 @@ class Session:
             channel.receive(Frame(Type.STDERR, channel.number, message))
             channel.receive(Frame(Type.EXIT, channel.number, word(STATUS_NO_RESULT)))
             self._close(channel)
-        for channel in [c for c in self._channels.values() if c.owner and c.owner[0] == node.number]:
+        for channel in [
+            c for c in self._channels.values() if c.owner and c.owner[0] == node.number
+        ]:
             channel.send(Type.SIGNAL, word(signal.SIGKILL))
             channel.send(Type.ACK, word(WINDOW))
-        asked_for = self._on_down.pop(node.number, None)
-        if not asked_for and not self._finished and self._boots_again(node):
+        killers = self._killing.pop(node.number, [])
+        if not killers and not self._finished and self._boots_again(node):
             return
-        self._on_up.pop(node.number, None)
-        if asked_for:
-            asked_for()
-        elif not self._finished and (node.number == 1 or not ended_orderly(clean_lines(node.log()))):
-            self._failure = self._failure or GuestLost(f"{node} ended by itself")
+        starter = self._starting.pop(node.number, None)
+        if starter:
+            starter(False)
+        for killer in killers:
+            killer()
+        lost = node.number == 1 or not ended_orderly(clean_lines(node.log()))
+        if not killers and not self._finished and lost:
+            self._fail(GuestLost(f"{node} ended by itself"))
+
+    def _fail(self, failure: Exception) -> None:
+        """Ends the run; the first cause is the one that is told."""
+        self._failure = self._failure or failure
 
     def _boots_again(self, node: Node) -> bool:
-        """Starts a node again whose boot QEMU spoiled, before anything of the project was there.
-
-        Of a node that was up once in this run, the earlier log counts, so it is not set aside.
-        """
-        if node.number in self._greeted or node.boots > BOOT_RETRIES:
+        """Starts a node again whose boot QEMU spoiled, before anything of the project was there."""
+        if node.greeted or self._retries >= BOOT_RETRIES:
             return False
-        if not is_patching_fault(clean_lines(node.log())):
+        if not is_patching_fault(clean_lines(node.log_of_boot())):
             return False
-        self.say(f"{node}: its boot met QEMU's fault with patched text (doc/testing.md); it boots again")
-        node.set_log_aside()
+        self._retries += 1
+        self.say(
+            f"{node}: its boot met QEMU's fault with patched text (doc/testing.md); it boots again"
+        )
+        node.forget_boot()
         node.start()
         return True
 
@@ -300,11 +337,15 @@ class Session:
             if run.status == 0:
                 self._up(node)
                 return
+            if node.state is State.DOWN:
+                return  # _on_end has its say
             text = run.output.decode(errors="replace").rstrip()
-            self._failure = SetupError(f"{node}: the modules did not load (status {run.status}):\n{text}")
+            self._fail(
+                SetupError(f"{node}: the modules did not load (status {run.status}):\n{text}")
+            )
 
         self._progress(f"{node} has booted")
-        self._greeted.add(node.number)
+        node.greeted = True
         if self._load:
             self._capture(node, ("/run/virgo/node-load",), loaded)
         else:
@@ -312,9 +353,10 @@ class Session:
 
     def _up(self, node: Node) -> None:
         node.state = State.RUNNING
-        done = self._on_up.pop(node.number, None)
-        if done:
-            done()
+        self._progress(f"{node} is up")
+        starter = self._starting.pop(node.number, None)
+        if starter:
+            starter(True)
 
     # --- commands
 
@@ -400,7 +442,9 @@ class Session:
         elif target.state is State.DOWN or target.state is State.BOOTING:
             end(STATUS_NO_RESULT, f"{target} is {target.state.value}")
         else:
-            self._open(target, request, lambda f: answer(f.type, f.data), (node.number, frame.channel))
+            self._open(
+                target, request, lambda f: answer(f.type, f.data), (node.number, frame.channel)
+            )
 
     def _control(self, target: Node, argv: tuple[str, ...], end: Callable[..., None]) -> None:
         verb = argv[0] if len(argv) == 1 else " ".join(argv)
@@ -420,7 +464,7 @@ class Session:
         elif target.state not in wanted[verb]:
             end(STATUS_NO_RESULT, f"{target} is {target.state.value}")
         elif verb == "--kill":
-            self._on_down[target.number] = lambda: end(0)
+            self._killing.setdefault(target.number, []).append(lambda: end(0))
             target.kill()
         elif verb == "--stop":
             target.freeze(lambda: end(0))
@@ -430,22 +474,24 @@ class Session:
             self._restart(target, end)
 
     def _restart(self, target: Node, end: Callable[..., None]) -> None:
-        def late() -> None:
-            self._failure = GuestLost(f"{target} did not come up again within {self._limits.boot:.0f} s")
+        limit = self._limits.boot
+        timer = self._loop.call_later(
+            limit,
+            lambda: self._fail(GuestLost(f"{target} did not come up again within {limit:.0f} s")),
+        )
 
-        def up() -> None:
+        def done(up: bool) -> None:
             timer.cancel()
-            end(0)
+            if up:
+                end(0)
+            else:
+                end(STATUS_NO_RESULT, f"{target} went down while it started")
 
-        def down() -> None:
-            timer.cancel()
-            end(STATUS_NO_RESULT, f"{target} went down while it started")
-
-        timer = self._loop.call_later(self._limits.boot, late)
-        self._on_up[target.number] = up
+        self._starting[target.number] = done
         try:
             target.start()
         except SetupError as error:
+            del self._starting[target.number]
             timer.cancel()
             end(STATUS_NO_RESULT, str(error))
 
