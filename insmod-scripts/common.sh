@@ -26,6 +26,8 @@ is_loaded() {
 
 # The first folder that has this kernel's modules.
 find_modules_dir() {
+    # Set by who sources this: the folder of the scripts.
+    # shellcheck disable=SC2154
     base=$(dirname -- "$here")
     release=$(uname -r)
     for candidate in "$base/ko" "$base/build/$release/ko" \

@@ -30,6 +30,12 @@ pub fn write_barrier() {
     core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
 }
 
+/// ELOOP, likewise.
+pub fn eloop() -> Error {
+    // CAST: 40, a constant.
+    Error::from_errno(-(bindings::ELOOP as i32))
+}
+
 /// HRTIMER_NORESTART: a number up to Linux 7.2, a type of its own from 7.3 on.
 pub(super) const fn hrtimer_norestart() -> bindings::hrtimer_restart {
     // SAFETY: The type is an integer, or a struct of one; 0 is HRTIMER_NORESTART

@@ -42,8 +42,11 @@ impl Access {
 ///
 /// # Invariants
 ///
-/// The pointer is an open file, of which one reference is owned.
-pub struct OwnedFile(NonNull<bindings::file>);
+/// `file` is an open file, of which one reference is owned, opened for `access`.
+pub struct OwnedFile {
+    file: NonNull<bindings::file>,
+    access: Access,
+}
 
 // SAFETY: Files are not tied to a thread.
 unsafe impl Send for OwnedFile {}
@@ -60,11 +63,17 @@ impl OwnedFile {
             ffi::virgo_shim_open_in(root.as_char_ptr(), name.as_char_ptr(), access.flags(), mode)
         })?;
         // INVARIANT: The function returned an open file with a reference for us.
-        NonNull::new(file).map(OwnedFile).ok_or(ENOENT)
+        let file = NonNull::new(file).ok_or(ENOENT)?;
+        Ok(OwnedFile { file, access })
     }
 
-    /// Reads at `position` until `buffer` is full or the file ends; how much was read. May sleep.
+    /// Reads at `position` until `buffer` is full or the file ends; how much was read. `EBADF` for
+    /// a file opened to append. May sleep.
     pub fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
+        // kernel_read() warns in the log of a file that is not open for reading.
+        if self.access == Access::Append {
+            return Err(EBADF);
+        }
         let mut position = i64::try_from(position).map_err(|_| EOVERFLOW)?;
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -72,7 +81,7 @@ impl OwnedFile {
             // `position` is writable.
             let count = unsafe {
                 bindings::kernel_read(
-                    self.0.as_ptr(),
+                    self.file.as_ptr(),
                     rest.as_mut_ptr().cast(),
                     rest.len(),
                     &mut position,
@@ -88,15 +97,19 @@ impl OwnedFile {
     }
 
     /// Writes all of `data` at `position` (at the end, for a file opened to append). On an error a
-    /// part may have been written. May sleep.
+    /// part may have been written. `EBADF` for a file opened to read. May sleep.
     pub fn write_at(&self, data: &[u8], position: u64) -> Result {
+        // As in `read_at`.
+        if self.access == Access::Read {
+            return Err(EBADF);
+        }
         let mut position = i64::try_from(position).map_err(|_| EOVERFLOW)?;
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             // SAFETY: As in `read_at`, with `rest` readable.
             let count = unsafe {
                 bindings::kernel_write(
-                    self.0.as_ptr(),
+                    self.file.as_ptr(),
                     rest.as_ptr().cast(),
                     rest.len(),
                     &mut position,
@@ -114,7 +127,7 @@ impl OwnedFile {
     /// Brings the file's content to the disk. An error is told once, as fsync() has it. May sleep.
     pub fn sync_data(&self) -> Result {
         // SAFETY: The file is open by the invariant.
-        kernel::error::to_result(unsafe { bindings::vfs_fsync(self.0.as_ptr(), 1) })
+        kernel::error::to_result(unsafe { bindings::vfs_fsync(self.file.as_ptr(), 1) })
     }
 }
 
@@ -126,6 +139,6 @@ fn errno(count: isize) -> Error {
 impl Drop for OwnedFile {
     fn drop(&mut self) {
         // SAFETY: We own a reference by the invariant.
-        unsafe { bindings::fput(self.0.as_ptr()) };
+        unsafe { bindings::fput(self.file.as_ptr()) };
     }
 }

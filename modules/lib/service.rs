@@ -121,10 +121,9 @@ impl<T: Service> Registration<T> {
         };
         // SAFETY: The table is copied during the call; the context lives until the service has
         // been taken out.
-        let slot = from_err_ptr(unsafe {
-            ffi::virgo_core_register_service(&ops, ops.abi, ops.size)
-        })
-        .and_then(|slot| NonNull::new(slot).ok_or(ENOMEM));
+        let slot =
+            from_err_ptr(unsafe { ffi::virgo_core_register_service(&ops, ops.abi, ops.size) })
+                .and_then(|slot| NonNull::new(slot).ok_or(ENOMEM));
         match slot {
             // INVARIANT: Both were just made.
             Ok(slot) => Ok(Self {
@@ -184,6 +183,15 @@ impl<T: Service> Registration<T> {
     }
 }
 
+/// Offers virgo-core a table of another version or size, as a module of another build would; what
+/// it answers, `None` if it took it. For tests.
+pub fn refusal(abi: u32, size: u32) -> Option<Error> {
+    // SAFETY: virgo-core reads the table only if version and size are its own, which the pointer
+    // to nothing is not given for: the callers name others.
+    let slot = unsafe { ffi::virgo_core_register_service(NonNull::dangling().as_ptr(), abi, size) };
+    from_err_ptr(slot).err()
+}
+
 impl<T: Service> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: The place is ours by the invariant, and given up here.
@@ -201,6 +209,11 @@ impl<T: Service> Drop for Registration<T> {
 pub struct Provider {
     slot: NonNull<Slot>,
 }
+
+// SAFETY: A use may be given up on any thread.
+unsafe impl Send for Provider {}
+// SAFETY: The service's functions may be called from several threads: `Service` is `Sync`.
+unsafe impl Sync for Provider {}
 
 impl Provider {
     /// Looks up a module's service; `None` if it is not loaded. May sleep.

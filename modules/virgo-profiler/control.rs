@@ -62,8 +62,7 @@ pub(crate) struct Profiler {
     ticker: Ticker,
 }
 
-const TASK_FLAGS: u32 =
-    uapi::PROFILER_F_THREAD | uapi::PROFILER_F_PIDFD | uapi::PROFILER_F_BIND;
+const TASK_FLAGS: u32 = uapi::PROFILER_F_THREAD | uapi::PROFILER_F_PIDFD | uapi::PROFILER_F_BIND;
 
 fn scope_of(flags: u32) -> Scope {
     if flags & uapi::PROFILER_F_THREAD != 0 {

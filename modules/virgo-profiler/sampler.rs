@@ -133,9 +133,11 @@ impl Entry {
         let changed = self.task.refresh(reading) || self.samples == 0;
         let counters = self.task.counters();
         if changed {
-            self.cpu = self
-                .cpu
-                .advance(counters.exact_ns(), counters.utime_ns(), counters.stime_ns());
+            self.cpu = self.cpu.advance(
+                counters.exact_ns(),
+                counters.utime_ns(),
+                counters.stime_ns(),
+            );
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = counters.comm();
             self.body[2] = counters.min_flt();
             self.body[3] = counters.maj_flt();
@@ -199,13 +201,7 @@ impl State {
     fn finish(&mut self, ring: &Ring, position: usize, now_ns: u64) {
         if let Some(entry) = self.entries.get_mut(position) {
             let reading = Reading::begin();
-            entry.sample(
-                ring,
-                &mut self.cursor,
-                now_ns,
-                uapi::SAMPLE_LAST,
-                &reading,
-            );
+            entry.sample(ring, &mut self.cursor, now_ns, uapi::SAMPLE_LAST, &reading);
         }
         self.remove(position);
     }
@@ -327,9 +323,7 @@ impl Sampler {
     pub(crate) fn unregister(&self, task: &Task, scope: Scope) -> Result<u64> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let position = *state
-            .index
-            .get(&task::identity(task, scope)).ok_or(ESRCH)?;
+        let position = *state.index.get(&task::identity(task, scope)).ok_or(ESRCH)?;
         let id = state.entries.get(position).ok_or(ESRCH)?.id;
         state.finish(&self.ring, position, monotonic_ns());
         state.changed(&self.ring);

@@ -68,7 +68,13 @@ fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
     if (low..=high).contains(&value) {
         return Ok(value);
     }
-    pr_err!("parameter {} is {}: it must be {} to {}\n", name, value, low, high);
+    pr_err!(
+        "parameter {} is {}: it must be {} to {}\n",
+        name,
+        value,
+        low,
+        high
+    );
     Err(EINVAL)
 }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use virgo_proto::uapi;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 /// Steps of the measured loop, about seven instructions each: two seconds of the guest's clock.
 const SPIN: u64 = 285_000_000;
 
