@@ -646,7 +646,7 @@ impl<S: Service> Inner<S> {
                     stop = Stop::Broken;
                 }
             }
-            if stop != Stop::Starved || dry {
+            if stop != Stop::Starved {
                 break;
             }
             if self.unread() >= shared.config.max_frame {
@@ -654,6 +654,9 @@ impl<S: Service> Inner<S> {
                 let why = Refusal::Frame(shared.config.max_frame);
                 shared.service.refused(why, &mut self.out);
                 self.closing = Some(Closed::Refused(why));
+                break;
+            }
+            if dry {
                 break;
             }
             let Some(live) = self.live.as_ref() else {

@@ -14,4 +14,5 @@
 )]
 
 pub mod command;
+pub mod lines;
 pub mod uapi;
