@@ -15,7 +15,7 @@ use crate::cli;
 use crate::plot::{self, Against, AgainstPanel, Format};
 use crate::report::Report;
 use crate::run::draw;
-use crate::session::{self, Finished, Plan, Planned};
+use crate::session::{self, Finished, Output, Plan, Planned};
 use crate::text;
 
 /// What part of the available memory the processes may use.
@@ -159,8 +159,8 @@ fn multiprogramming(options: &cli::Case, json: bool) -> anyhow::Result<ExitCode>
         if !json {
             writeln!(
                 io::stdout().lock(),
-                "{:>3} processes: {:>6.1} % CPU, {} faults ({:.0} a second), {:.1} s",
-                step.processes,
+                "{:>13}: {:>6.1} % CPU, {} faults ({:.0} a second), {:.1} s",
+                processes_word(step.processes),
                 step.utilisation_pct,
                 text::count(step.faults),
                 step.faults_per_s,
@@ -177,6 +177,13 @@ fn multiprogramming(options: &cli::Case, json: bool) -> anyhow::Result<ExitCode>
         writeln!(io::stdout().lock(), "{}", serde_json::to_string(&steps)?)?;
     }
     Ok(exit_code(&reports))
+}
+
+fn processes_word(count: u32) -> String {
+    match count {
+        1 => "1 process".into(),
+        count => format!("{count} processes"),
+    }
 }
 
 fn write_steps(path: &Path, steps: &[Step]) -> anyhow::Result<()> {
@@ -256,8 +263,8 @@ impl Study<'_> {
             csv: Some(self.file("csv")),
             keep: true,
             quiet: self.quiet,
-            // The studies' own output is figures, not the iterations.
-            output_aside: true,
+            // Up to eleven processes that count their iterations tell nobody anything.
+            output: Output::Discard,
         })
     }
 
@@ -317,7 +324,8 @@ fn memory(asked: Option<u32>, original: u32, processes: u32) -> anyhow::Result<u
     if fits < original {
         text::remark(&format!(
             "{fits} MiB for each process instead of the original's {original}: \
-             {available} MiB are available here for {processes}"
+             {available} MiB are available here for {}",
+            processes_word(processes)
         ));
     }
     Ok(fits.min(original))

@@ -95,18 +95,27 @@ fn all() -> Vec<Check> {
     let (core_there, profiler_there) = (core.grade == Grade::Ok, profiler.grade == Grade::Ok);
     checks.push(core);
     checks.push(profiler);
+    // Without the device, what is asked through it can only fail for the same reason.
     if core_there {
-        checks.push(device("device", uapi::DEVICE));
-        match Control::open().and_then(|control| control.query()) {
-            Ok(modules) => checks.extend(query(&modules)),
-            Err(error) => checks.push(failed("query", &error)),
+        let device = device("device", uapi::DEVICE);
+        let usable = device.grade != Grade::Fail;
+        checks.push(device);
+        if usable {
+            match Control::open().and_then(|control| control.query()) {
+                Ok(modules) => checks.extend(query(&modules)),
+                Err(error) => checks.push(failed("query", &error)),
+            }
         }
     }
     if profiler_there {
-        checks.push(device("device", uapi::PROFILER_DEVICE));
-        match buffer() {
-            Ok(check) => checks.push(check),
-            Err(error) => checks.push(failed("buffer", &error)),
+        let device = device("device", uapi::PROFILER_DEVICE);
+        let usable = device.grade != Grade::Fail;
+        checks.push(device);
+        if usable {
+            match buffer() {
+                Ok(check) => checks.push(check),
+                Err(error) => checks.push(failed("buffer", &error)),
+            }
         }
         checks.push(proc_file());
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::plot::{self, Chart, Format};
 use crate::report::Report;
-use crate::session::{self, Finished, Plan, Planned};
+use crate::session::{self, Finished, Output, Plan, Planned};
 use crate::text::{self, Usage};
 
 pub(crate) fn run(options: &cli::Run, json: bool) -> anyhow::Result<ExitCode> {
@@ -28,7 +28,7 @@ pub(crate) fn run(options: &cli::Run, json: bool) -> anyhow::Result<ExitCode> {
         csv: options.csv.clone(),
         keep: drawings.iter().any(|(path, _)| path.is_some()),
         quiet: options.quiet,
-        output_aside: json,
+        output: if json { Output::Aside } else { Output::Inherit },
     })?;
     for (path, format) in drawings {
         if let Some(path) = path {

@@ -33,8 +33,18 @@ pub(crate) struct Plan {
     /// Keep every sample, to draw them.
     pub(crate) keep: bool,
     pub(crate) quiet: bool,
-    /// The commands' standard output goes to standard error.
-    pub(crate) output_aside: bool,
+    pub(crate) output: Output,
+}
+
+/// Where the commands' standard output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Where this program's goes.
+    Inherit,
+    /// To standard error, where it is not mixed with this program's.
+    Aside,
+    /// Nowhere.
+    Discard,
 }
 
 /// One command.
@@ -100,12 +110,12 @@ struct Running {
 
 impl Running {
     /// Starts the gate, which will become the command.
-    fn start(command: &Planned, output_aside: bool) -> anyhow::Result<Self> {
+    fn start(command: &Planned, output: Output) -> anyhow::Result<Self> {
         let label = command.label.clone();
-        let stdout = if output_aside {
-            Stdio::from(io::stderr().as_fd().try_clone_to_owned()?)
-        } else {
-            Stdio::inherit()
+        let stdout = match output {
+            Output::Inherit => Stdio::inherit(),
+            Output::Aside => Stdio::from(io::stderr().as_fd().try_clone_to_owned()?),
+            Output::Discard => Stdio::null(),
         };
         let child = Command::new("/proc/self/exe")
             .arg("gate")
@@ -306,7 +316,7 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<Finished> {
     // All gates first, then all registrations, then all go: they begin at the same time.
     let mut running = Vec::new();
     for command in &plan.commands {
-        running.push(Running::start(command, plan.output_aside)?);
+        running.push(Running::start(command, plan.output)?);
     }
     let mut watch = Watch {
         tasks: HashMap::new(),

@@ -151,8 +151,8 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::Open(_), Errno::NOENT) | (_, Errno::NODEV | Errno::NXIO) => {
             (format!("the module {module} is not loaded"), load)
         }
-        (A::Open(path), Errno::ACCESS | Errno::PERM) => (
-            format!("this user may not open {path}"),
+        (A::Open(_), Errno::ACCESS | Errno::PERM) => (
+            "this user has no permission".into(),
             "Run it with sudo, or join the group that owns the device.".into(),
         ),
         (A::Open(_), Errno::MFILE | Errno::NFILE) => (
