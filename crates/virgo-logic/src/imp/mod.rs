@@ -13,5 +13,6 @@
     clippy::panic
 )]
 
+pub mod balance;
 pub mod cputime;
 pub mod schedule;
