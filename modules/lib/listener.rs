@@ -86,7 +86,9 @@ pub struct Config {
     pub idle_ms: u32,
     /// The peer takes nothing for this long: closed. 0: never.
     pub send_ms: u32,
-    /// Workers of high priority.
+    /// Workers of high priority: an answer sooner where one client waits for it,
+    /// and dearer where many do (each request then takes the CPU from whoever
+    /// sends the next). See doc/listener.md for the figures.
     pub highpri: bool,
     /// Serve in softirq what [`Service::ATOMIC`] allows.
     pub softirq: bool,
@@ -105,7 +107,7 @@ impl Config {
             send_buffer: 256 << 10,
             idle_ms: 300_000,
             send_ms: 30_000,
-            highpri: true,
+            highpri: false,
             softirq: true,
         }
     }

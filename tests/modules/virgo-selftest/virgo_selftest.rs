@@ -72,7 +72,7 @@ module! {
             description: "Bytes on the way to a peer",
         },
         highpri: u8 {
-            default: 1,
+            default: 0,
             description: "1: workers of high priority",
         },
         softirq: u8 {
