@@ -107,7 +107,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="S",
         help=f"limit for COMMAND in seconds ({DEFAULT_TIMEOUT:.0f})",
     )
-    add("--memory", type=memory, default="1G", metavar="M", help="of each guest (1G)")
+    add("--memory", type=memory, metavar="M", help="of each guest (1G; debug kernel: 2G)")
     add(
         "--smp",
         type=positive,
@@ -191,7 +191,7 @@ def run(options: argparse.Namespace) -> int:
             disk=guest_disk(options.packages.split()),
             directory=directory,
             nodes=options.nodes,
-            memory=options.memory,
+            memory=options.memory or ("2G" if kernel.debug else "1G"),
             cpus=options.smp,
             icount=options.icount,
             accel=accel,

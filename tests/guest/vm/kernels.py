@@ -51,7 +51,7 @@ def find_kernel(cache: Path, name: str) -> Kernel:
     pointer = cache / "kernel" / "names" / name
     release = pointer.read_text().strip() if pointer.is_file() else name
     kernel = Kernel(
-        release, cache / "kernel" / release, "debug" in (name, release.rpartition("-")[2])
+        release, cache / "kernel" / release, name == "debug" or "debug" in release
     )
     if not kernel.image.is_file():
         raise SetupError(
