@@ -70,16 +70,16 @@ progress_filter() {
 
 # with_lock NAME CMD… : one run at a time; whoever waits is told for what.
 with_lock() {
-	local name=$1
+	local lock_name=$1
 	shift
 	mkdir -p "$CACHE/lock"
 	(
 		if ! flock -n 9; then
-			say "  waiting for another run that holds the lock \"$name\" …"
+			say "  waiting for another run that holds the lock \"$lock_name\" …"
 			flock 9
 		fi
 		"$@"
-	) 9>"$CACHE/lock/$name"
+	) 9>"$CACHE/lock/$lock_name"
 }
 
 # hash_of WORD… : a short key for what something was made from.
