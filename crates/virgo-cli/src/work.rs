@@ -13,9 +13,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use virgo::{Profiler, Task};
-
 use crate::cli;
+use crate::collect::register_bound;
 use crate::text::Usage;
 
 const USAGE: &str = "usage: work <memsize in MB> <locality: R for Random or T for Temporal> \
@@ -106,15 +105,15 @@ pub(crate) fn run(options: &cli::Work) -> anyhow::Result<ExitCode> {
         let _ = rustix::thread::disable_transparent_huge_pages(true);
     }
     let pid = rustix::process::getpid().as_raw_pid();
-    let profiler = if options.register {
-        let profiler = Profiler::open()?;
-        profiler.register(&Task::process(pid).bind())?;
-        Some(profiler)
+    // Under "profiler run" it is registered already, which is as good.
+    let pids = if options.register {
+        vec![pid]
     } else {
-        None
+        Vec::new()
     };
+    let bound = register_bound(&cli::Bound { pids })?;
     work(configuration, pid, options)?;
-    drop(profiler);
+    drop(bound);
     Ok(ExitCode::SUCCESS)
 }
 
