@@ -6,10 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use virgo_proto::uapi;
+use virgo_tests::child::Child;
 use virgo_tests::device::Device;
 use virgo_tests::module::{self, CORE, PROFILER};
+use virgo_tests::procfs::{self, logged_during};
 use virgo_tests::script;
-use virgo_tests::sys::{self, EAGAIN, EEXIST, ENOENT, ENOEXEC};
+use virgo_tests::sys::{self, EAGAIN, EEXIST, EINVAL, EIO, ENODEV, ENOENT, ENOEXEC};
+use virgo_tests::{wait_until, SOON};
 
 #[test]
 fn unloading_is_refused_while_the_device_is_open() {
@@ -111,4 +114,95 @@ pub(crate) fn scripts_folder(name: &str) -> std::path::PathBuf {
         fs::write(folder.join(format!("{module}.ko")), bytes).unwrap();
     }
     folder
+}
+
+/// virgo-stale says in its parameters what it claims to be.
+const STALE: &str = "virgo-stale";
+
+#[test]
+fn a_module_of_another_build_is_refused_with_the_reason() {
+    let _machine = module::core_only();
+    let device = Device::control();
+    let before = device.query().unwrap();
+    for (parameters, table) in [
+        ("abi=2", "its table has version 2 and 48 bytes"),
+        ("abi=0", "its table has version 0 and 48 bytes"),
+        ("size=40", "its table has version 1 and 40 bytes"),
+        (
+            "size=4294967295",
+            "its table has version 1 and 4294967295 bytes",
+        ),
+    ] {
+        let (result, log) = logged_during(|| module::load(STALE, parameters));
+        assert_eq!(result, Err(ENOEXEC), "{parameters}");
+        assert!(log.iter().any(|line| line.contains(table)), "{log:?}");
+        let file = module::file_of(STALE);
+        let outcome = script::run("insmod", &[file.to_str().unwrap(), parameters]);
+        // So insmod words ENOEXEC.
+        let words = "Invalid module format";
+        assert!(outcome.err.contains(words), "{}", outcome.err);
+    }
+    for id in [0, 8, u32::MAX] {
+        assert_eq!(module::load(STALE, &format!("id={id}")), Err(EINVAL));
+    }
+    assert_eq!(device.query().unwrap(), before);
+    assert!(!device.readable(0));
+    module::load(PROFILER, "").unwrap();
+    assert_eq!(module::load(STALE, "id=7"), Err(EEXIST), "there is one");
+    module::unload(PROFILER).unwrap();
+    module::load(STALE, "id=7").unwrap();
+    assert_eq!(module::load(PROFILER, ""), Err(EEXIST));
+    assert!(!Path::new(uapi::PROFILER_DEVICE).exists());
+    assert!(!Path::new("/proc/virgo/profiler").exists());
+    module::unload(STALE).unwrap();
+    module::load(PROFILER, "").unwrap();
+}
+
+/// A command of module number 4, which no structure belongs to.
+const COMMAND: u32 = (3 << 30) | (8 << 16) | (uapi::IOC_MAGIC << 8) | 0x40;
+
+#[test]
+fn what_a_provider_answers_is_passed_on() {
+    let _machine = module::core_only();
+    let device = Device::control();
+    let mut nothing = [0; 8];
+    assert_eq!(
+        sys::ioctl_bytes(&device, COMMAND, &mut nothing),
+        Err(ENODEV)
+    );
+    for (answer, result) in [
+        (0, Ok(0)),
+        (7, Ok(7)),
+        (-5, Err(EIO)),
+        (-4096, Err(EINVAL)),
+        (i64::MIN, Err(EINVAL)),
+    ] {
+        module::load(STALE, &format!("answer={answer}")).unwrap();
+        assert_eq!(device.query().unwrap().modules, 1 | (1 << 4));
+        let told = sys::ioctl_bytes(&device, COMMAND, &mut nothing);
+        assert_eq!(told, result, "{answer}");
+        module::unload(STALE).unwrap();
+    }
+}
+
+#[test]
+fn a_provider_is_not_unloaded_while_somebody_is_inside() {
+    let _machine = module::core_only();
+    module::load(STALE, "block=1 answer=3").unwrap();
+    let mut inside = Child::spawn("caller", |parent| {
+        let device = Device::control();
+        parent.say(0);
+        let _ = sys::ioctl_bytes(&device, COMMAND, &mut [0; 8]);
+        parent.say(1);
+        parent.hear();
+        0
+    });
+    inside.hear();
+    assert!(wait_until(SOON, || {
+        let channel = std::fs::read_to_string(format!("/proc/{}/wchan", inside.pid)).unwrap();
+        procfs::stat(inside.pid).unwrap().state == 'S' && channel.starts_with("stale_ioctl")
+    }));
+    assert_eq!(module::unload(STALE), Err(EAGAIN));
+    inside.kill();
+    module::unload(STALE).unwrap();
 }

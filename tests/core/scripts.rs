@@ -224,6 +224,26 @@ fn modules_for_another_kernel_are_told_in_words() {
 }
 
 #[test]
+fn modules_of_another_build_are_told_in_words() {
+    let _machine = module::none();
+    let folder = std::env::temp_dir().join("virgo-core-other-build");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(module::file_of(CORE), folder.join("virgo-core.ko")).unwrap();
+    fs::copy(
+        module::file_of("virgo-stale"),
+        folder.join("virgo-profiler.ko"),
+    )
+    .unwrap();
+    let _conf = Conf::new("abi=99\n");
+    let outcome = script::run("load", &["-d", folder.to_str().unwrap()]);
+    assert_eq!(outcome.code, 1);
+    let told = "it is of another build than the loaded virgo-core";
+    assert!(outcome.err.contains(told), "{}", outcome.err);
+    assert!(!outcome.err.contains("built for kernel"), "{}", outcome.err);
+    assert_eq!(both_loaded(), (true, false));
+}
+
+#[test]
 fn a_folder_without_modules_is_told() {
     let _machine = module::none();
     let outcome = script::run("load", &["-d", "/etc"]);

@@ -117,22 +117,35 @@ impl<'a> Reader<'a> {
         &self.buffer
     }
 
-    /// What has been written since the last time.
-    pub fn drain(&mut self) -> Vec<ProfilerSample> {
-        let head = self.buffer.head();
-        assert!(head >= self.next, "the head went back");
-        let mut records = Vec::new();
-        let oldest = head.saturating_sub(self.buffer.capacity());
-        if oldest > self.next {
-            self.lost += oldest - self.next;
-            self.next = oldest;
-        }
-        while self.next < head {
-            match self.buffer.record(self.next) {
-                Some(record) => records.push(record),
+    /// The next record; `None` if there is none yet.
+    pub fn next_record(&mut self) -> Option<ProfilerSample> {
+        loop {
+            let head = self.buffer.head();
+            assert!(head >= self.next, "the head went back");
+            let oldest = head.saturating_sub(self.buffer.capacity());
+            if oldest > self.next {
+                self.lost += oldest - self.next;
+                self.next = oldest;
+            }
+            if self.next == head {
+                return None;
+            }
+            let record = self.buffer.record(self.next);
+            self.next += 1;
+            match record {
+                Some(record) => return Some(record),
                 None => self.lost += 1,
             }
-            self.next += 1;
+        }
+    }
+
+    /// What has been written since the last time.
+    pub fn drain(&mut self) -> Vec<ProfilerSample> {
+        let mut records = Vec::new();
+        // Not for ever, should records come faster than they are read.
+        let head = self.buffer.head();
+        while self.next < head {
+            records.extend(self.next_record());
         }
         records
     }
@@ -147,9 +160,12 @@ impl<'a> Reader<'a> {
     ) -> bool {
         let start = Instant::now();
         loop {
-            for record in self.drain() {
+            while let Some(record) = self.next_record() {
                 if each(&record) {
                     return true;
+                }
+                if start.elapsed() > limit {
+                    return false;
                 }
             }
             if start.elapsed() > limit {

@@ -195,6 +195,10 @@ impl Area {
             )
         };
         assert_ne!(start, libc::MAP_FAILED, "mmap: {:?}", last_errno());
+        // A fault a page.
+        //
+        // SAFETY: The mapping is ours.
+        unsafe { libc::madvise(start, pages * PAGE, libc::MADV_NOHUGEPAGE) };
         Area {
             start: start.cast(),
             pages,

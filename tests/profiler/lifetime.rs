@@ -196,18 +196,17 @@ fn loading_and_unloading_leaks_nothing() {
     let before = KernelMemory::now();
     let start = Instant::now();
     (0..rounds).for_each(round);
-    let after = KernelMemory::now();
-    println!(
-        "{rounds} rounds in {:?}: {before:?}, {after:?}",
-        start.elapsed()
-    );
     nothing_is_left();
-    // Half a page a round, were it leaked, would be more than this.
+    // Half a page a round, were it leaked, would be more than this. Some of what was freed comes
+    // back late, after a grace period of RCU; what has leaked never does.
     let slack = u64::from(rounds) * 2;
-    assert!(after.vmalloc_kb <= before.vmalloc_kb + slack, "vmalloc");
-    assert!(after.slab_kb <= before.slab_kb + slack, "slab");
-    assert!(
-        after.available_kb + 8 * slack >= before.available_kb,
-        "memory"
-    );
+    let mut after = KernelMemory::now();
+    let back = wait_until(SOON, || {
+        after = KernelMemory::now();
+        after.vmalloc_kb <= before.vmalloc_kb + slack
+            && after.slab_kb <= before.slab_kb + slack
+            && after.available_kb + 8 * slack >= before.available_kb
+    });
+    println!("{rounds} rounds in {:?}", start.elapsed());
+    assert!(back, "{before:?}, {after:?}");
 }

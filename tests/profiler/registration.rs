@@ -140,6 +140,51 @@ fn status_file_refuses_garbage_and_changes_nothing() {
 }
 
 #[test]
+fn status_file_does_all_lines_or_none() {
+    let _machine = module::profiler("max_tasks=3");
+    let children: Vec<Child> = (0..4).map(|_| Child::idle("target")).collect();
+    let [a, b, c, d] = [0, 1, 2, 3].map(|number: usize| children[number].pid);
+    let mut ended = Child::idle("ended");
+    ended.signal(libc::SIGKILL);
+    assert!(wait_until(SOON, || ended.is_zombie()));
+    let zombie = ended.pid;
+    let id = Device::control().register(a, 0).unwrap();
+    for (text, error) in [
+        (format!("R {b}\nR {NO_PID}\n"), ESRCH),
+        (format!("R {b}\nR {zombie}\n"), ESRCH),
+        (format!("R {b}\nR {b}\n"), EINVAL),
+        (format!("R {b}\nR {a}\n"), EINVAL),
+        (format!("R {b}\nU {b}\nU {b}\n"), ESRCH),
+        (format!("U {a}\nU {b}\n"), ESRCH),
+        (format!("U {a}\nU {a}\n"), ESRCH),
+        (format!("U {a}\nR {a}\nR {a}\n"), EINVAL),
+        (format!("R {b}\nR {c}\nR {d}\n"), ENOSPC),
+    ] {
+        assert_eq!(tell_status(&text), Err(error), "{text:?}");
+        let list = Device::control().list();
+        assert_eq!(list.len(), 1, "{text:?}");
+        assert_eq!((list[0].id, list[0].pid as i32), (id, a), "{text:?}");
+    }
+    // Each line finds what those before it left.
+    tell_status(&format!("U {a}\nR {a}\nR {b}\nR {c}\nU {b}\nR {d}\n")).unwrap();
+    assert_eq!(registered_pids(), {
+        let mut three = [a, c, d];
+        three.sort_unstable();
+        three
+    });
+    let theirs = OpenOptions::new().write(true).open(STATUS).unwrap();
+    let own = idle_of_nobody();
+    tell_status(&format!("U {d}\n")).unwrap();
+    in_child("nobody", || {
+        sys::become_user(NOBODY);
+        let text = format!("R {}\nU {a}\n", own.pid);
+        assert_eq!(write_once(&theirs, text.as_bytes()), Err(EPERM));
+    });
+    assert_eq!(Device::control().list().len(), 2);
+    ended.wait();
+}
+
+#[test]
 fn status_file_takes_a_page_and_no_more() {
     let _machine = module::profiler("");
     let child = Child::idle("target");
