@@ -2,7 +2,7 @@
 
 //! Lines at the front of a stream of bytes.
 
-use virgo_proto::lines::{line, Line};
+use virgo_proto::lines::{find_lf, line, Line};
 
 #[test]
 fn table() {
@@ -59,6 +59,29 @@ fn every_short_input() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// The quick search finds what a slow one does, among bytes that could mislead it.
+#[test]
+fn search() {
+    let odd = [0, 1, 9, 10, 11, 0x0a ^ 0x80, 0x7f, 0x80, 0x8a, 0xff];
+    let mut state = 1u64;
+    for length in 0..40 {
+        for _ in 0..2000 {
+            let mut data = Vec::new();
+            for _ in 0..length {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let byte: u8 = odd[(state >> 33) as usize % odd.len()];
+                // Few of what is looked for, so that it is often far off.
+                let rare = byte == b'\n' && (state >> 60) != 0;
+                data.push(if rare { 9 } else { byte });
+            }
+            let slow = data.iter().position(|b| *b == b'\n');
+            assert_eq!(find_lf(&data), slow, "{data:?}");
         }
     }
 }

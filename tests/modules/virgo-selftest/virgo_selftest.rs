@@ -92,7 +92,7 @@ impl Bytes for Block {
 }
 
 fn line(data: &[u8]) -> Option<(&[u8], usize)> {
-    let end = data.iter().position(|b| *b == b'\n')?;
+    let end = proto::lines::find_lf(data)?;
     let text = data.get(..end)?;
     Some((
         text.strip_suffix(b"\r").unwrap_or(text),

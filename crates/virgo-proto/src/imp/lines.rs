@@ -36,7 +36,7 @@ pub fn line(data: &[u8], max: usize) -> Line<'_> {
     // The longest that can still be: text, CR, LF.
     let window = max.saturating_add(2).min(data.len());
     let seen = data.get(..window).unwrap_or(data);
-    let (text, taken) = match seen.iter().position(|b| *b == b'\n') {
+    let (text, taken) = match find_lf(seen) {
         Some(end) => (seen.get(..end).unwrap_or(&[]), end.saturating_add(1)),
         None => (seen, 0),
     };
@@ -51,4 +51,28 @@ pub fn line(data: &[u8], max: usize) -> Line<'_> {
     } else {
         Line::Part
     }
+}
+
+/// Where the first LF is, eight bytes at a time.
+pub fn find_lf(data: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    const LF: u64 = ONES.wrapping_mul(b'\n' as u64);
+    let mut chunks = data.chunks_exact(8);
+    let mut at = 0usize;
+    for chunk in chunks.by_ref() {
+        if let Ok(bytes) = <[u8; 8]>::try_from(chunk) {
+            // Zero where there was an LF; the lowest high bit that this leaves is the first
+            // zero byte (those above it may be borrowed).
+            let x = u64::from_le_bytes(bytes) ^ LF;
+            let found = x.wrapping_sub(ONES) & !x & HIGH;
+            if found != 0 {
+                // CAST: less than 8.
+                return Some(at.saturating_add((found.trailing_zeros() / 8) as usize));
+            }
+        }
+        at = at.saturating_add(8);
+    }
+    let rest = chunks.remainder().iter().position(|b| *b == b'\n')?;
+    Some(at.saturating_add(rest))
 }
