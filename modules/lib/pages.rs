@@ -136,7 +136,10 @@ impl SharedPages {
         if vma.writable() || vma.executable() {
             return Err(EPERM);
         }
-        if vma.flags() & vm_flags::SHARED == 0 {
+        // A private mapping, by the rule of is_cow_mapping() (include/linux/mm.h). SHARED alone is
+        // off as well where the file is open for reading only, and the bindings' MAYSHARE has the
+        // value of MAYEXEC (rust/bindings/bindings_helper.h, Linux 7.2).
+        if vma.flags() & (vm_flags::SHARED | vm_flags::MAYWRITE) == vm_flags::MAYWRITE {
             return Err(EINVAL);
         }
         let pages = mapping.pages();
