@@ -255,15 +255,18 @@ static bool owns(const struct cred *cred, const struct cred *target)
 int virgo_shim_may_observe(struct task_struct *task, const struct file *opener)
 {
 	const struct cred *target;
-	bool allowed;
+	bool caller, other;
 
 	rcu_read_lock();
 	target = __task_cred(task);
-	allowed = owns(current_cred(), target) &&
-		  (!opener || owns(opener->f_cred, target));
+	caller = owns(current_cred(), target);
+	other = !opener || owns(opener->f_cred, target);
 	rcu_read_unlock();
-	return allowed || has_capability(opener, CAP_PERFMON) ||
-	       has_capability(opener, CAP_SYS_PTRACE);
+	/* Each of the two by whichever right it has. */
+	if (!other)
+		other = file_ns_capable(opener, &init_user_ns, CAP_PERFMON) ||
+			file_ns_capable(opener, &init_user_ns, CAP_SYS_PTRACE);
+	return other && (caller || capable(CAP_PERFMON) || capable(CAP_SYS_PTRACE));
 }
 EXPORT_SYMBOL_NS_GPL(virgo_shim_may_observe, "VIRGO");
 
