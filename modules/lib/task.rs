@@ -222,6 +222,13 @@ pub fn identity(task: &Task, scope: Scope) -> Identity {
     (scope == Scope::Thread, address)
 }
 
+/// Whether `task` has exited, so that its figures change no more. Does not sleep.
+pub fn has_exited(task: &Task, scope: Scope) -> bool {
+    let mut watched = Watched::new(task.into(), scope);
+    watched.refresh(&Reading::begin());
+    watched.counters().exited()
+}
+
 fn opener_ptr(opener: Option<&File>) -> *const bindings::file {
     opener.map_or(ptr::null(), |file| file.as_ptr().cast_const())
 }

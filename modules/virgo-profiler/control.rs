@@ -62,6 +62,13 @@ pub(crate) struct Profiler {
     ticker: Ticker,
 }
 
+/// A line written to the status file, looked at.
+struct Step {
+    register: bool,
+    task: ARef<Task>,
+    identity: task::Identity,
+}
+
 const TASK_FLAGS: u32 = uapi::PROFILER_F_THREAD | uapi::PROFILER_F_PIDFD | uapi::PROFILER_F_BIND;
 
 fn scope_of(flags: u32) -> Scope {
@@ -275,23 +282,51 @@ impl ProcFile for Profiler {
         Ok(())
     }
 
-    /// `R <pid>` and `U <pid>`, one a line. All lines are understood before the first is carried
-    /// out. A task that is registered already is EINVAL, as in the original.
+    /// `R <pid>` and `U <pid>`, one a line. Every line is looked at first, as if those before it had
+    /// been carried out already; where one cannot be, nothing is. A task that is registered already
+    /// is EINVAL, as in the original.
     fn write(&self, file: &File, text: &[u8]) -> Result {
         if parse_commands(text).next().is_none() || parse_commands(text).any(|line| line.is_err()) {
             return Err(EINVAL);
         }
+        let sampler = self.sampler();
+        let mut steps: KVVec<Step> = KVVec::new();
+        let mut count = sampler.count();
         for line in parse_commands(text).flatten() {
-            match line {
-                Line::Register(pid) => {
-                    let task = task::find(pid, Scope::Process)?;
-                    self.register_task(task, Scope::Process, Owner::Everybody, Some(file))
-                        .map_err(|error| if error == EEXIST { EINVAL } else { error })?;
-                }
-                Line::Unregister(pid) => {
-                    let task = task::find(pid, Scope::Process)?;
-                    self.unregister_task(&task, Scope::Process, Some(file))?;
-                }
+            let (Line::Register(pid) | Line::Unregister(pid)) = line;
+            let register = matches!(line, Line::Register(_));
+            let task = task::find(pid, Scope::Process)?;
+            if !task::may_observe(&task, Some(file)) {
+                return Err(EPERM);
+            }
+            let identity = task::identity(&task, Scope::Process);
+            let registered = steps
+                .iter()
+                .rev()
+                .find(|step| step.identity == identity)
+                .map_or_else(|| sampler.is_registered(&identity), |step| step.register);
+            match (register, registered) {
+                (true, true) => return Err(EINVAL),
+                (true, false) if task::has_exited(&task, Scope::Process) => return Err(ESRCH),
+                (true, false) if count >= sampler.max_tasks() => return Err(ENOSPC),
+                (true, false) => count = count.saturating_add(1),
+                (false, true) => count = count.saturating_sub(1),
+                (false, false) => return Err(ESRCH),
+            }
+            let step = Step {
+                register,
+                task,
+                identity,
+            };
+            steps.push(step, GFP_KERNEL)?;
+        }
+        for step in steps {
+            if step.register {
+                sampler
+                    .register(&self.ticker, step.task, Scope::Process, Owner::Everybody)
+                    .map_err(|error| if error == EEXIST { EINVAL } else { error })?;
+            } else {
+                sampler.unregister(&step.task, Scope::Process)?;
             }
         }
         Ok(())

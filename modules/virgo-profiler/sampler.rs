@@ -255,6 +255,16 @@ impl Sampler {
         self.max_tasks
     }
 
+    /// How many tasks are registered. May sleep.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().entries.len()
+    }
+
+    /// Whether the task with this identity is registered. May sleep.
+    pub(crate) fn is_registered(&self, identity: &task::Identity) -> bool {
+        self.state.lock().index.get(identity).is_some()
+    }
+
     /// What wakes pollers.
     pub(crate) fn written(&self) -> &PollCondVar {
         &self.written
