@@ -76,7 +76,12 @@ explain_failure() {
     say "$1 was not loaded: $3"
     case $3 in
     *"Invalid module format"*)
-        say "it was built for kernel $(modinfo -F vermagic "$2" 2>/dev/null | cut -d' ' -f1), this is $(uname -r): run 'make modules' for this kernel"
+        built_for=$(modinfo -F vermagic "$2" 2>/dev/null | cut -d' ' -f1)
+        if [ "$built_for" = "$(uname -r)" ]; then
+            say "it is of another build than the loaded virgo-core: unload all ('unload') and load one build"
+        else
+            say "it was built for kernel $built_for, this is $(uname -r): run 'make modules' for this kernel"
+        fi
         ;;
     *"Key was rejected"* | *"Required key"*)
         say "this kernel takes signed modules only (Secure Boot or lockdown): see 'preflight' and doc/building.md, section Secure Boot"
@@ -89,9 +94,6 @@ explain_failure() {
         ;;
     *"Invalid parameters"* | *"Invalid argument"*)
         say "a parameter is not right: see 'modinfo -p $2' and /etc/virgo/$1.conf"
-        ;;
-    *"Exec format error"*)
-        say "it is of another build than the loaded virgo-core: unload all ('unload') and load one build"
         ;;
     *"Cannot allocate memory"*)
         say "there is not enough memory: a smaller buffer may do, see 'modinfo -p $2'"
