@@ -93,8 +93,8 @@ fn ten_thousand_tasks() {
 
 #[test]
 fn processes_that_end_while_they_are_registered_and_sampled() {
-    const COUNT: usize = 2000;
     const AT_ONCE: usize = 20;
+    let count = if virgo_tests::long() { 5000 } else { 1000 };
     let _machine = module::profiler("rate_hz=1000 buffer_pages=1024");
     let device = Device::profiler();
     let mut reader = Reader::new(&device);
@@ -140,7 +140,7 @@ fn processes_that_end_while_they_are_registered_and_sampled() {
         }
     };
     let mut alive = Vec::new();
-    for number in 0..COUNT {
+    for number in 0..count {
         // Ends at once, after some work, or when it is killed.
         alive.push(Child::spawn("storm", |parent| {
             match number % 4 {
@@ -189,7 +189,7 @@ fn processes_that_end_while_they_are_registered_and_sampled() {
         .filter(|end| **end & uapi::SAMPLE_EXIT != 0)
         .count();
     println!(
-        "{COUNT} processes: {} registered, {refused} had ended, {taken} were taken, {meddled} commands by the other; {exits} exits told, {} lost",
+        "{count} processes: {} registered, {refused} had ended, {taken} were taken, {meddled} commands by the other; {exits} exits told, {} lost",
         ids.len(),
         reader.lost
     );
@@ -201,7 +201,7 @@ fn processes_that_end_while_they_are_registered_and_sampled() {
             );
         }
     }
-    assert!(ids.len() > COUNT / 4, "{} registered", ids.len());
-    assert!(exits > COUNT / 8, "{exits} exits");
+    assert!(ids.len() > count / 4, "{} registered", ids.len());
+    assert!(exits > count / 8, "{exits} exits");
     assert_eq!(device.list(), []);
 }
