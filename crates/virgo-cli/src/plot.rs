@@ -410,6 +410,7 @@ fn styled(size: u32, scale: u32, colour: RGBColor, pos: Pos) -> TextStyle<'stati
 
 /// Not `font(...).style(...)`, which would keep the thin font's shapes.
 fn title_font(scale: u32) -> FontDesc<'static> {
+    fonts();
     FontDesc::new(
         FontFamily::SansSerif,
         f64::from(24 * scale),

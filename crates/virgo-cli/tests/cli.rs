@@ -242,6 +242,25 @@ fn fixture() -> String {
     text
 }
 
+/// A process that draws a picture alone, as most do: what the other format would have set up for it
+/// is not there.
+#[test]
+fn a_recorded_file_is_drawn_as_a_picture_alone() {
+    let directory = directory("picture");
+    let (input, png) = (directory.join("in.csv"), directory.join("out.png"));
+    fs::write(&input, fixture()).unwrap();
+    let output = virgo(&[
+        "profiler",
+        "plot",
+        input.to_str().unwrap(),
+        "-o",
+        png.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let decoder = png::Decoder::new(fs::File::open(png).unwrap());
+    assert_eq!(decoder.read_info().unwrap().info().width, 2400);
+}
+
 #[test]
 fn a_recorded_file_is_drawn() {
     let directory = directory("plot");
