@@ -37,6 +37,7 @@ use lib::{
         Stats,
         Turn, //
     },
+    workqueue::OwnedQueue, //
 };
 
 module! {
@@ -116,13 +117,16 @@ fn number(text: &[u8]) -> usize {
 /// - `!lost`: a promise of an answer that is dropped
 struct Echo {
     block: Arc<Block>,
+    /// Where late answers come from. The module's own reference is the last, so it is never dropped
+    /// from inside one of its own closures.
+    later: Arc<OwnedQueue>,
 }
 
 impl Echo {
-    fn new() -> Result<Arc<Self>> {
+    fn new(later: Arc<OwnedQueue>) -> Result<Arc<Self>> {
         let block = Block(KVVec::from_elem(b's', 1 << 20, GFP_KERNEL)?);
         let block = Arc::new(block, GFP_KERNEL)?;
-        Ok(Arc::new(Self { block }, GFP_KERNEL)?)
+        Ok(Arc::new(Self { block, later }, GFP_KERNEL)?)
     }
 }
 
@@ -166,8 +170,9 @@ impl Service for Echo {
                 .extend_from_slice(text, GFP_KERNEL)
                 .and_then(|()| answer.extend_from_slice(b"\n", GFP_KERNEL));
             let queued = filled.is_ok()
-                && kernel::workqueue::system_long()
-                    .try_spawn(GFP_KERNEL, move || {
+                && self
+                    .later
+                    .spawn(move || {
                         // The connection is closed where there is no memory.
                         let _ = responder.answer(answer);
                     })
@@ -296,6 +301,8 @@ struct Selftest {
     /// Dropped first: it looks at the others.
     _status: Listener<Status>,
     _ports: Arc<Ports>,
+    /// Dropped last: waits for the late answers.
+    _later: Arc<OwnedQueue>,
 }
 
 impl kernel::Module for Selftest {
@@ -317,13 +324,14 @@ impl kernel::Module for Selftest {
         let mut six = config(c"virgo-echo6", 4)?;
         let one = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         six.addr = Addr::v6(one, six.addr.port(), 0);
+        let later = Arc::new(OwnedQueue::new(c"virgo-later", 4)?, GFP_KERNEL)?;
         let ports = Arc::new(
             Ports {
-                echo: Listener::new(config(c"virgo-echo", 0)?, Echo::new()?)?,
+                echo: Listener::new(config(c"virgo-echo", 0)?, Echo::new(later.clone())?)?,
                 atomic: Listener::new(config(c"virgo-null-bh", 1)?, Null::new()?)?,
                 process: Listener::new(config(c"virgo-null", 2)?, Null::new()?)?,
                 // A kernel may have IPv6 off.
-                six: match Listener::new(six, Echo::new()?) {
+                six: match Listener::new(six, Echo::new(later.clone())?) {
                     Ok(six) => Some(six),
                     Err(e) if e == Error::from_errno(-97) || e == Error::from_errno(-99) => None,
                     Err(e) => return Err(e),
@@ -336,6 +344,7 @@ impl kernel::Module for Selftest {
         Ok(Self {
             _status: Listener::new(status, Arc::new(Status(ports.clone()), GFP_KERNEL)?)?,
             _ports: ports,
+            _later: later,
         })
     }
 }
