@@ -140,7 +140,7 @@ fn twenty_hertz_are_twenty_hertz() {
     let due = mean(outcome.taken + outcome.missed);
     assert!((due - 20.0).abs() <= 0.02, "{due} Hz were due");
     assert!(
-        outcome.missed <= outcome.machine + 1,
+        outcome.missed <= outcome.machine + outcome.machine / 2 + 1,
         "{} rounds skipped, {} by a program that does the same",
         outcome.missed,
         outcome.machine
