@@ -67,9 +67,9 @@ read_parameters() {
     echo "${words# }"
 }
 
-# What the kernel said of a module, without its time stamps.
+# What a module said to the kernel's log, or virgo-core of it, without time stamps.
 kernel_said() {
-    dmesg 2>/dev/null | grep "$(kernel_name "$1"): " | tail -n 3 | sed 's/^\[[^]]*\] */    kernel: /'
+    dmesg 2>/dev/null | grep -E " ($(kernel_name "$1")|virgo_core): " | tail -n 3 | sed 's/^\[[^]]*\] */    kernel: /'
 }
 
 explain_failure() {
