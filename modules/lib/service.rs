@@ -36,6 +36,9 @@ pub use crate::proto::uapi::Module;
 /// Version of [`ServiceOps`] and of every function that virgo-core exports. Grows with each change.
 pub const ABI: u32 = 1;
 
+/// The greatest errno (include/linux/err.h).
+const MAX_ERRNO: i32 = 4095;
+
 /// A service, as it crosses the boundary.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -259,8 +262,11 @@ impl Provider {
         if value >= 0 {
             return Ok(value);
         }
-        // A provider that answers nonsense is told as invalid.
-        Err(i32::try_from(value).map_or(EINVAL, Error::from_errno))
+        // A provider that answers what is no errno is told as invalid.
+        Err(i32::try_from(value)
+            .ok()
+            .filter(|value| (-MAX_ERRNO..0).contains(value))
+            .map_or(EINVAL, Error::from_errno))
     }
 }
 
