@@ -182,6 +182,34 @@ fn passed_tests_do_not_make_up_for_a_bad_end() {
 }
 
 #[test]
+fn time_that_is_over_is_told_and_is_no_failure() {
+    let repository = Repository::new();
+    repository.suite("core", GOOD, 0);
+    repository.write("tests/core/vm.args", "--timeout 5");
+    repository.suite("profiler", GOOD, 0);
+    for (within, last_line) in [
+        ("60", "0 passed, 0 failed"),
+        ("100000", "10 passed, 0 failed"),
+    ] {
+        let output = Command::new(repository.0.join("tests/run"))
+            .args(["--kernel", "stock", "--only", "core", "--only", "profiler"])
+            .env("XDG_CACHE_HOME", repository.0.join("cache"))
+            .env("CALLS", repository.0.join("calls"))
+            .env("STAGED", repository.0.join("build/7.2.1/guest/bin/tests"))
+            .env("VIRGO_WITHIN", within)
+            .output()
+            .expect("the driver runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(text.lines().last(), Some(last_line), "{text}");
+        assert_eq!(
+            text.contains("not run: the time given is over"),
+            within == "60",
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn nothing_run_is_no_success() {
     let repository = Repository::new();
     repository.suite("core", GOOD, 0);
@@ -290,8 +318,9 @@ fn ci_adds_up_what_it_did_and_says_so() {
     outcome.is("70 passed, 0 failed", 0);
     outcome.says("did: make check, make test, make test-debug; in");
     let outcome = ci(&targets, false);
-    outcome.is("70 passed, 0 failed", 0);
-    outcome.says("make test-debug with its kernel built");
+    // Nor does it build that kernel where building and testing would not fit into its time.
+    outcome.is("40 passed, 0 failed", 0);
+    outcome.says("not make test-debug: its kernel is not cached");
 }
 
 #[test]
