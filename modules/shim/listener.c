@@ -215,12 +215,24 @@ int virgo_sock_shutdown(struct socket *sock, int how)
 }
 EXPORT_SYMBOL_NS_GPL(virgo_sock_shutdown, "VIRGO");
 
+/*
+ * The hook, with sk_callback_lock held, which is what guards it: lockdep has
+ * rcu_dereference_sk_user_data() complain outside an RCU section.
+ */
+static struct virgo_sock_hook *virgo_sock_hook_of(struct sock *sk)
+{
+	void *data = rcu_dereference_check(__sk_user_data(sk),
+					   lockdep_is_held(&sk->sk_callback_lock));
+
+	return (void *)((uintptr_t)data & SK_USER_DATA_PTRMASK);
+}
+
 static void virgo_sock_event(struct sock *sk)
 {
 	struct virgo_sock_hook *hook;
 
 	read_lock_bh(&sk->sk_callback_lock);
-	hook = rcu_dereference_sk_user_data(sk);
+	hook = virgo_sock_hook_of(sk);
 	if (likely(hook))
 		hook->event(hook);
 	read_unlock_bh(&sk->sk_callback_lock);
@@ -231,7 +243,7 @@ static void virgo_sock_write_space(struct sock *sk)
 	struct virgo_sock_hook *hook;
 
 	read_lock_bh(&sk->sk_callback_lock);
-	hook = rcu_dereference_sk_user_data(sk);
+	hook = virgo_sock_hook_of(sk);
 	if (likely(hook) && sk_stream_is_writeable(sk)) {
 		clear_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 		hook->event(hook);
