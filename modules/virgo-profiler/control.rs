@@ -95,21 +95,15 @@ impl Profiler {
         self.ticker.handler()
     }
 
-    fn register_task(
-        &self,
-        task: ARef<Task>,
-        scope: Scope,
-        owner: Owner,
-        opener: Option<&File>,
-    ) -> Result<u64> {
-        if !task::may_observe(&task, opener) {
+    fn register_task(&self, task: ARef<Task>, scope: Scope, owner: Owner) -> Result<u64> {
+        if !task::may_observe(&task, None) {
             return Err(EPERM);
         }
         self.sampler().register(&self.ticker, task, scope, owner)
     }
 
-    fn unregister_task(&self, task: &Task, scope: Scope, opener: Option<&File>) -> Result<u64> {
-        if !task::may_observe(task, opener) {
+    fn unregister_task(&self, task: &Task, scope: Scope) -> Result<u64> {
+        if !task::may_observe(task, None) {
             return Err(EPERM);
         }
         self.sampler().unregister(task, scope)
@@ -144,7 +138,7 @@ impl Profiler {
             (true, None) => return Err(EINVAL),
         };
         let (task, scope) = Self::find(&request.value, TASK_FLAGS)?;
-        request.value.id = self.register_task(task.clone(), scope, owner, None)?;
+        request.value.id = self.register_task(task.clone(), scope, owner)?;
         if let Err(error) = request.write_back() {
             // The caller does not learn of the registration, so there is none. It may have ended
             // by itself in between.
@@ -157,7 +151,7 @@ impl Profiler {
     fn unregister(&self, arg: Arg) -> Result<isize> {
         let mut request = arg.read::<ProfilerTask>()?;
         let (task, scope) = Self::find(&request.value, TASK_FLAGS & !uapi::PROFILER_F_BIND)?;
-        request.value.id = self.unregister_task(&task, scope, None)?;
+        request.value.id = self.unregister_task(&task, scope)?;
         request.write_back()?;
         Ok(0)
     }
