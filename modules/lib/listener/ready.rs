@@ -431,6 +431,12 @@ fn drains(queue: &Queue, context: Context) -> Result<KVVec<Drain>> {
             GFP_KERNEL,
         )?;
     }
+    // Lockdep takes running a work item for holding a lock. Those of softirq and those of process
+    // context never meet, and are told apart; with one key it would see one lock in both.
+    let key = match context {
+        Context::Process => kernel::static_lock_class!(),
+        Context::Softirq => kernel::static_lock_class!(),
+    };
     // The vector is full and never grows: the work items stay where they are.
     for drain in &all {
         // SAFETY: The work item is at its final place, and nobody knows it yet.
@@ -440,7 +446,7 @@ fn drains(queue: &Queue, context: Context) -> Result<KVVec<Drain>> {
                 Some(Drain::work),
                 false,
                 c"virgo_drain".as_char_ptr(),
-                kernel::static_lock_class!().as_ptr(),
+                key.as_ptr(),
             )
         };
     }
