@@ -45,6 +45,20 @@ sized32! {
     ProfilerRate: 16,
     ProfilerInfo: 56,
     ProfilerSeen: 16,
+    MemMalloc: 64,
+    MemIo: 72,
+    MemFree: 40,
+    MemList: 40,
+    MemStat: 216,
+    MemPut: 80,
+    MemTake: 80,
+    MemDrop: 48,
+    MemCount: 80,
+    MemScan: 56,
+    MemFlush: 32,
+    MemSettings: 64,
+    MemShare: 64,
+    MemSeen: 16,
 }
 
 /// Largest size that a caller may name: a page, as for the kernel's own extensible structures.

@@ -35,6 +35,260 @@ macro_rules! layout {
     };
 }
 
+/// What belongs to the memory pool.
+fn mempool_rows(rows: &mut Rows) {
+    layout!(rows, uapi::Vuid, "virgo_vuid", [word]);
+    layout!(
+        rows,
+        uapi::MemMalloc,
+        "virgo_mem_malloc",
+        [size, flags, length, node, policy, chunk, reserved0, vuid, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemIo,
+        "virgo_mem_io",
+        [
+            size,
+            flags,
+            vuid,
+            offset,
+            length,
+            address,
+            block_length,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::MemFree,
+        "virgo_mem_free",
+        [size, flags, vuid, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemBlock,
+        "virgo_mem_block",
+        [vuid, length, created_ns, flags, uid, pid, node]
+    );
+    layout!(
+        rows,
+        uapi::MemList,
+        "virgo_mem_list",
+        [size, flags, entries, capacity, count, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemStat,
+        "virgo_mem_stat",
+        [
+            size,
+            flags,
+            node,
+            connections,
+            blocks,
+            block_bytes,
+            block_limit,
+            blocks_made,
+            items,
+            item_bytes,
+            held_bytes,
+            memory_limit,
+            items_made,
+            gets,
+            hits,
+            sets,
+            deletes,
+            expired,
+            evicted,
+            shrunk,
+            shares,
+            share_bytes,
+            connections_made,
+            connections_refused,
+            start_ns,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::MemPut,
+        "virgo_mem_put",
+        [
+            size, flags, key, value, key_len, value_len, item_flags, mode, exptime, cas, node,
+            reserved0, reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::MemTake,
+        "virgo_mem_take",
+        [
+            size, flags, key, value, key_len, capacity, value_len, item_flags, exptime, cas, node,
+            reserved0, reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::MemDrop,
+        "virgo_mem_drop",
+        [size, flags, key, key_len, node, cas, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemCount,
+        "virgo_mem_count",
+        [size, flags, key, key_len, node, delta, initial, exptime, value, cas, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemRecord,
+        "virgo_mem_record",
+        [length, key_len, value_len, item_flags, expires, cas]
+    );
+    layout!(
+        rows,
+        uapi::MemScan,
+        "virgo_mem_scan",
+        [size, flags, buffer, capacity, used, cursor, count, needed, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemFlush,
+        "virgo_mem_flush",
+        [size, flags, delay_s, reserved0, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemSettings,
+        "virgo_mem_settings",
+        [
+            size,
+            flags,
+            memory_limit,
+            block_limit,
+            item_max,
+            evict,
+            max_blocks,
+            idle_ms,
+            max_connections,
+            port,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::MemTable,
+        "virgo_mem_table",
+        [
+            magic,
+            layout,
+            header_size,
+            slot_size,
+            slots,
+            seed,
+            changes,
+            items,
+            hidden,
+            clock_s,
+            closed,
+            prefix_len,
+            reserved0,
+            prefix
+        ]
+    );
+    layout!(
+        rows,
+        uapi::MemSlot,
+        "virgo_mem_slot",
+        [seq, hash, cas, item_flags, expire, key_len, value_len]
+    );
+    layout!(
+        rows,
+        uapi::MemShare,
+        "virgo_mem_share",
+        [size, flags, prefix, prefix_len, slot_size, slots, map_bytes, changes, reserved]
+    );
+    layout!(
+        rows,
+        uapi::MemSeen,
+        "virgo_mem_seen",
+        [size, flags, changes]
+    );
+    let constants: &[(&str, u64)] = &[
+        ("VIRGO_MEM_KEY_MAX", uapi::MEM_KEY_MAX.into()),
+        ("VIRGO_MEM_BLOCK_MAX", uapi::MEM_BLOCK_MAX),
+        ("VIRGO_MEM_NODE_ANY", uapi::MEM_NODE_ANY.into()),
+        ("VIRGO_MEM_F_STRIPE", uapi::MEM_F_STRIPE.into()),
+        ("VIRGO_MEM_F_POLICY", uapi::MEM_F_POLICY.into()),
+        ("VIRGO_MEM_POLICY_DEFAULT", uapi::MEM_POLICY_DEFAULT.into()),
+        (
+            "VIRGO_MEM_POLICY_LEAST_LOADED",
+            uapi::MEM_POLICY_LEAST_LOADED.into(),
+        ),
+        ("VIRGO_MEM_POLICY_RANDOM", uapi::MEM_POLICY_RANDOM.into()),
+        (
+            "VIRGO_MEM_POLICY_TWO_CHOICES",
+            uapi::MEM_POLICY_TWO_CHOICES.into(),
+        ),
+        ("VIRGO_MEM_PUT_SET", uapi::MEM_PUT_SET.into()),
+        ("VIRGO_MEM_PUT_ADD", uapi::MEM_PUT_ADD.into()),
+        ("VIRGO_MEM_PUT_REPLACE", uapi::MEM_PUT_REPLACE.into()),
+        ("VIRGO_MEM_PUT_APPEND", uapi::MEM_PUT_APPEND.into()),
+        ("VIRGO_MEM_PUT_PREPEND", uapi::MEM_PUT_PREPEND.into()),
+        ("VIRGO_MEM_PUT_CAS", uapi::MEM_PUT_CAS.into()),
+        ("VIRGO_MEM_F_LOCAL", uapi::MEM_F_LOCAL.into()),
+        ("VIRGO_MEM_F_TOUCH", uapi::MEM_F_TOUCH.into()),
+        ("VIRGO_MEM_F_DECREMENT", uapi::MEM_F_DECREMENT.into()),
+        ("VIRGO_MEM_F_CREATE", uapi::MEM_F_CREATE.into()),
+        ("VIRGO_MEM_F_KEYS_ONLY", uapi::MEM_F_KEYS_ONLY.into()),
+        (
+            "VIRGO_MEM_SET_MEMORY_LIMIT",
+            uapi::MEM_SET_MEMORY_LIMIT.into(),
+        ),
+        ("VIRGO_MEM_SET_ITEM_MAX", uapi::MEM_SET_ITEM_MAX.into()),
+        (
+            "VIRGO_MEM_SET_BLOCK_LIMIT",
+            uapi::MEM_SET_BLOCK_LIMIT.into(),
+        ),
+        ("VIRGO_MEM_SET_EVICT", uapi::MEM_SET_EVICT.into()),
+        ("VIRGO_MEM_SET_MAX_BLOCKS", uapi::MEM_SET_MAX_BLOCKS.into()),
+        ("VIRGO_MEM_TABLE_MAGIC", uapi::MEM_TABLE_MAGIC.into()),
+        ("VIRGO_MEM_TABLE_LAYOUT", uapi::MEM_TABLE_LAYOUT.into()),
+        (
+            "VIRGO_MEM_TABLE_HEADER_SIZE",
+            uapi::MEM_TABLE_HEADER_SIZE.into(),
+        ),
+        ("VIRGO_MEM_WINDOW", uapi::MEM_WINDOW.into()),
+        ("VIRGO_MEM_HASH_1", uapi::MEM_HASH_1),
+        ("VIRGO_MEM_HASH_2", uapi::MEM_HASH_2),
+        ("VIRGO_MEM_SLOT_MIN", uapi::MEM_SLOT_MIN.into()),
+        ("VIRGO_MEM_SLOT_MAX", uapi::MEM_SLOT_MAX.into()),
+        ("VIRGO_MEM_SLOTS_MIN", uapi::MEM_SLOTS_MIN.into()),
+        ("VIRGO_MEM_SLOTS_MAX", uapi::MEM_SLOTS_MAX.into()),
+        ("VIRGO_MEM_SHARE_CREATE", uapi::MEM_SHARE_CREATE.into()),
+        ("VIRGO_MEM_SHARE_REMOVE", uapi::MEM_SHARE_REMOVE.into()),
+        ("VIRGO_MEM_IOC_MALLOC", uapi::MEM_IOC_MALLOC.into()),
+        ("VIRGO_MEM_IOC_SET", uapi::MEM_IOC_SET.into()),
+        ("VIRGO_MEM_IOC_GET", uapi::MEM_IOC_GET.into()),
+        ("VIRGO_MEM_IOC_FREE", uapi::MEM_IOC_FREE.into()),
+        ("VIRGO_MEM_IOC_LIST", uapi::MEM_IOC_LIST.into()),
+        ("VIRGO_MEM_IOC_STAT", uapi::MEM_IOC_STAT.into()),
+        ("VIRGO_MEM_IOC_PUT", uapi::MEM_IOC_PUT.into()),
+        ("VIRGO_MEM_IOC_TAKE", uapi::MEM_IOC_TAKE.into()),
+        ("VIRGO_MEM_IOC_DROP", uapi::MEM_IOC_DROP.into()),
+        ("VIRGO_MEM_IOC_COUNT", uapi::MEM_IOC_COUNT.into()),
+        ("VIRGO_MEM_IOC_SCAN", uapi::MEM_IOC_SCAN.into()),
+        ("VIRGO_MEM_IOC_FLUSH", uapi::MEM_IOC_FLUSH.into()),
+        ("VIRGO_MEM_IOC_SETTINGS", uapi::MEM_IOC_SETTINGS.into()),
+        ("VIRGO_MEM_IOC_SHARE", uapi::MEM_IOC_SHARE.into()),
+        ("VIRGO_MEM_IOC_SEEN", uapi::MEM_IOC_SEEN.into()),
+    ];
+    for (name, value) in constants {
+        rows.insert((*name).to_string(), *value);
+    }
+}
+
 fn rust_rows() -> Rows {
     let mut rows = Rows::new();
     layout!(
@@ -119,6 +373,8 @@ fn rust_rows() -> Rows {
         "virgo_profiler_seen",
         [size, flags, head]
     );
+
+    mempool_rows(&mut rows);
 
     let constants: &[(&str, u64)] = &[
         ("VIRGO_IOC_MAGIC", uapi::IOC_MAGIC.into()),

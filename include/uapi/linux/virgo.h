@@ -88,6 +88,652 @@ struct virgo_query {
 
 #define VIRGO_IOC_QUERY		_IOWR(VIRGO_IOC_MAGIC, 0x00, struct virgo_query)
 
+/* --------------------------------------------------------------- mempool */
+
+/** The memory pool's own device: the same commands, plus mmap and poll of shared namespaces. */
+#define VIRGO_MEMPOOL_DEVICE	"/dev/virgo-mempool"
+
+/** Longest key, in bytes. A key has at least one byte; any byte may be in it. */
+#define VIRGO_MEM_KEY_MAX		250
+/** Longest block, in bytes. */
+#define VIRGO_MEM_BLOCK_MAX		(64ULL << 20)
+
+/**
+ * In @node of a request: the node is left to us. A block is then laid on this
+ * node, or where @policy says; a named value on the node that owns its key.
+ */
+#define VIRGO_MEM_NODE_ANY		0
+
+/**
+ * struct virgo_vuid - the handle of a block.
+ * @word: opaque: which node, slot, generation, and a random tag. A handle that
+ *	was made up, or whose block was freed, is ESTALE, never other memory.
+ *
+ * As text: 32 hexadecimal digits, @word[0] first, most significant digit first.
+ */
+struct virgo_vuid {
+	__u64 word[2];
+};
+
+/** In @flags of virgo_mem_malloc: lay the block in chunks over the nodes in turn. */
+#define VIRGO_MEM_F_STRIPE		(1U << 0)
+/** In @flags of virgo_mem_malloc: by @policy, not on this node. */
+#define VIRGO_MEM_F_POLICY		(1U << 1)
+
+/** @policy: as the balancer's setting says. */
+#define VIRGO_MEM_POLICY_DEFAULT	0
+/** @policy: the node with the least load. */
+#define VIRGO_MEM_POLICY_LEAST_LOADED	1
+/** @policy: any node, by chance. */
+#define VIRGO_MEM_POLICY_RANDOM		2
+/** @policy: the lesser loaded of two by chance. */
+#define VIRGO_MEM_POLICY_TWO_CHOICES	3
+
+/**
+ * struct virgo_mem_malloc - make a block (VIRGO_MEM_IOC_MALLOC).
+ * @size: in: sizeof(struct virgo_mem_malloc).
+ * @flags: in: VIRGO_MEM_F_STRIPE, VIRGO_MEM_F_POLICY.
+ * @length: in: bytes, 1 to VIRGO_MEM_BLOCK_MAX; they read as zeros.
+ * @node: in: the node to lay it on, or VIRGO_MEM_NODE_ANY; out: where it is.
+ * @policy: in: VIRGO_MEM_POLICY_x, if F_POLICY is given and @node is ANY.
+ * @chunk: in: bytes of a chunk with F_STRIPE, a multiple of 4096; 0: 65536.
+ * @reserved0: in: must be zero.
+ * @vuid: out: the handle.
+ * @reserved: in: must be zero.
+ *
+ * Errors: EFBIG longer than VIRGO_MEM_BLOCK_MAX; ENOSPC the limit on memory of
+ * blocks (block_limit), or on their number (max_blocks), is reached; ENOMEM;
+ * EHOSTDOWN, ETIMEDOUT, ENOTCONN the other node.
+ */
+struct virgo_mem_malloc {
+	__u32 size;
+	__u32 flags;
+	__u64 length;
+	__u32 node;
+	__u32 policy;
+	__u32 chunk;
+	__u32 reserved0;
+	struct virgo_vuid vuid;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_io - write or read a block (VIRGO_MEM_IOC_SET, _GET).
+ * @size: in: sizeof(struct virgo_mem_io).
+ * @flags: in: must be zero.
+ * @vuid: in: the block.
+ * @offset: in: first byte.
+ * @length: in: bytes to copy; out: bytes copied.
+ * @address: in: the caller's memory.
+ * @block_length: out: bytes of the block.
+ * @reserved: in: must be zero.
+ *
+ * GET copies up to the block's end and says in @length how much it was. SET past
+ * the end is ERANGE and writes nothing; GET with @offset past the end is ERANGE.
+ * Errors: ESTALE no such block; EHOSTDOWN, ETIMEDOUT, ENOTCONN its node.
+ */
+struct virgo_mem_io {
+	__u32 size;
+	__u32 flags;
+	struct virgo_vuid vuid;
+	__u64 offset;
+	__u64 length;
+	__u64 address;
+	__u64 block_length;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_free - give a block back (VIRGO_MEM_IOC_FREE).
+ * @size: in: sizeof(struct virgo_mem_free).
+ * @flags: in: must be zero.
+ * @vuid: in: the block. ESTALE if it is none.
+ * @reserved: in: must be zero.
+ */
+struct virgo_mem_free {
+	__u32 size;
+	__u32 flags;
+	struct virgo_vuid vuid;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_block - one block, in a list.
+ * @vuid: its handle.
+ * @length: its bytes.
+ * @created_ns: CLOCK_MONOTONIC when it was made.
+ * @flags: VIRGO_MEM_F_STRIPE.
+ * @uid: who made it, in the caller's user namespace; over the network 0xffffffff.
+ * @pid: the process that made it, in the initial pid namespace; over the network 0.
+ * @node: where it is.
+ */
+struct virgo_mem_block {
+	struct virgo_vuid vuid;
+	__u64 length;
+	__u64 created_ns;
+	__u32 flags;
+	__u32 uid;
+	__u32 pid;
+	__u32 node;
+};
+
+/**
+ * struct virgo_mem_list - this node's blocks (VIRGO_MEM_IOC_LIST).
+ * @size: in: sizeof(struct virgo_mem_list).
+ * @flags: in: must be zero.
+ * @entries: in: address of an array of struct virgo_mem_block; may be zero if
+ *	@capacity is.
+ * @capacity: in: entries in the array.
+ * @count: out: how many blocks there are. At most @capacity are stored.
+ * @reserved: in: must be zero.
+ */
+struct virgo_mem_list {
+	__u32 size;
+	__u32 flags;
+	__u64 entries;
+	__u32 capacity;
+	__u32 count;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_stat - what this node holds and did (VIRGO_MEM_IOC_STAT).
+ * @size: in: sizeof(struct virgo_mem_stat).
+ * @flags: in: must be zero.
+ * @node: out: this node's number; 0 without a cluster.
+ * @connections: out: connections now.
+ * @blocks: out: blocks now.
+ * @block_bytes: out: memory that they take, everything included.
+ * @block_limit: out: bound of @block_bytes.
+ * @blocks_made: out: blocks made so far.
+ * @items: out: named values now.
+ * @item_bytes: out: memory in use for them, everything included.
+ * @held_bytes: out: memory taken from the system for named values: @item_bytes
+ *	and what is free in between.
+ * @memory_limit: out: bound of @held_bytes.
+ * @items_made: out: named values stored so far.
+ * @gets: out: look-ups.
+ * @hits: out: look-ups that found the value.
+ * @sets: out: requests to store.
+ * @deletes: out: values deleted on request.
+ * @expired: out: values whose time ran out.
+ * @evicted: out: values given up for the room they took.
+ * @shrunk: out: values given up since the host needed memory.
+ * @shares: out: shared namespaces.
+ * @share_bytes: out: memory of their tables.
+ * @connections_made: out: connections so far.
+ * @connections_refused: out: connections turned away.
+ * @start_ns: out: CLOCK_MONOTONIC when the module was loaded.
+ * @reserved: in: must be zero.
+ */
+struct virgo_mem_stat {
+	__u32 size;
+	__u32 flags;
+	__u32 node;
+	__u32 connections;
+	__u64 blocks;
+	__u64 block_bytes;
+	__u64 block_limit;
+	__u64 blocks_made;
+	__u64 items;
+	__u64 item_bytes;
+	__u64 held_bytes;
+	__u64 memory_limit;
+	__u64 items_made;
+	__u64 gets;
+	__u64 hits;
+	__u64 sets;
+	__u64 deletes;
+	__u64 expired;
+	__u64 evicted;
+	__u64 shrunk;
+	__u64 shares;
+	__u64 share_bytes;
+	__u64 connections_made;
+	__u64 connections_refused;
+	__u64 start_ns;
+	__u64 reserved[4];
+};
+
+/** @mode: store it, whether the key is there or not. */
+#define VIRGO_MEM_PUT_SET		0
+/** @mode: only if the key is not there, else EEXIST. */
+#define VIRGO_MEM_PUT_ADD		1
+/** @mode: only if the key is there, else ENOENT. */
+#define VIRGO_MEM_PUT_REPLACE		2
+/** @mode: behind what is there; ENOENT if nothing is. Keeps flags and time. */
+#define VIRGO_MEM_PUT_APPEND		3
+/** @mode: before what is there; ENOENT if nothing is. Keeps flags and time. */
+#define VIRGO_MEM_PUT_PREPEND		4
+/**
+ * @mode: only if the value's number is still @cas, else ESTALE; ENOENT if the
+ * key is not there.
+ */
+#define VIRGO_MEM_PUT_CAS		5
+
+/** In @flags of a request on a named value: here, whichever node owns the key. */
+#define VIRGO_MEM_F_LOCAL		(1U << 2)
+
+/**
+ * struct virgo_mem_put - store a named value (VIRGO_MEM_IOC_PUT).
+ * @size: in: sizeof(struct virgo_mem_put).
+ * @flags: in: 0 or VIRGO_MEM_F_LOCAL.
+ * @key: in: address of the key.
+ * @value: in: address of the value; may be zero if @value_len is.
+ * @key_len: in: bytes of the key, 1 to VIRGO_MEM_KEY_MAX.
+ * @value_len: in: bytes of the value.
+ * @item_flags: in: the user's own flags, kept with the value.
+ * @mode: in: VIRGO_MEM_PUT_x.
+ * @exptime: in: as memcached's: 0 never; up to 2592000 (30 days) seconds from
+ *	now; greater, seconds of Unix time; negative, at once.
+ * @cas: in: with PUT_CAS the number to compare with, else zero; out: the value's
+ *	number, unique on its node, changed by each change of the value.
+ * @node: in: the node, or VIRGO_MEM_NODE_ANY; out: who keeps it.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * Errors: EINVAL no key; ENAMETOOLONG key over VIRGO_MEM_KEY_MAX; EFBIG the item
+ * is larger than item_max; ENOMEM memory_limit is reached and nothing can be
+ * given up; by @mode EEXIST, ENOENT, ESTALE; EHOSTDOWN, ETIMEDOUT, ENOTCONN.
+ */
+struct virgo_mem_put {
+	__u32 size;
+	__u32 flags;
+	__u64 key;
+	__u64 value;
+	__u32 key_len;
+	__u32 value_len;
+	__u32 item_flags;
+	__u32 mode;
+	__s64 exptime;
+	__u64 cas;
+	__u32 node;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/** In @flags of virgo_mem_take: give the value the new time @exptime as well. */
+#define VIRGO_MEM_F_TOUCH		(1U << 3)
+
+/**
+ * struct virgo_mem_take - fetch a named value (VIRGO_MEM_IOC_TAKE). It stays.
+ * @size: in: sizeof(struct virgo_mem_take).
+ * @flags: in: VIRGO_MEM_F_LOCAL, VIRGO_MEM_F_TOUCH.
+ * @key: in: address of the key.
+ * @value: in: address of room for the value; may be zero if @capacity is.
+ * @key_len: in: bytes of the key.
+ * @capacity: in: bytes of room.
+ * @value_len: out: bytes of the value.
+ * @item_flags: out: the user's own flags.
+ * @exptime: in: with F_TOUCH as in &virgo_mem_put.exptime, else zero; out:
+ *	seconds left, -1 if it stays for ever.
+ * @cas: out: the value's number.
+ * @node: in: the node, or VIRGO_MEM_NODE_ANY; out: who keeps it.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * Errors: ENOENT; EMSGSIZE the value is longer than @capacity (the out fields
+ * are filled in, nothing is stored at @value); else as VIRGO_MEM_IOC_PUT.
+ */
+struct virgo_mem_take {
+	__u32 size;
+	__u32 flags;
+	__u64 key;
+	__u64 value;
+	__u32 key_len;
+	__u32 capacity;
+	__u32 value_len;
+	__u32 item_flags;
+	__s64 exptime;
+	__u64 cas;
+	__u32 node;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_drop - delete a named value (VIRGO_MEM_IOC_DROP).
+ * @size: in: sizeof(struct virgo_mem_drop).
+ * @flags: in: 0 or VIRGO_MEM_F_LOCAL.
+ * @key: in: address of the key.
+ * @key_len: in: bytes of the key.
+ * @node: in: the node, or VIRGO_MEM_NODE_ANY; out: who kept it.
+ * @cas: in: only if this is the value's number, else ESTALE; 0: any.
+ * @reserved: in: must be zero.
+ */
+struct virgo_mem_drop {
+	__u32 size;
+	__u32 flags;
+	__u64 key;
+	__u32 key_len;
+	__u32 node;
+	__u64 cas;
+	__u64 reserved[2];
+};
+
+/** In @flags of virgo_mem_count: take away instead of add; not below 0. */
+#define VIRGO_MEM_F_DECREMENT		(1U << 4)
+/** In @flags of virgo_mem_count: a key that is not there is made with @initial. */
+#define VIRGO_MEM_F_CREATE		(1U << 5)
+
+/**
+ * struct virgo_mem_count - add to a named number (VIRGO_MEM_IOC_COUNT).
+ * @size: in: sizeof(struct virgo_mem_count).
+ * @flags: in: VIRGO_MEM_F_LOCAL, VIRGO_MEM_F_DECREMENT, VIRGO_MEM_F_CREATE.
+ * @key: in: address of the key.
+ * @key_len: in: bytes of the key.
+ * @node: in: the node, or VIRGO_MEM_NODE_ANY; out: who keeps it.
+ * @delta: in: how much. Past 2^64-1 it starts again from 0.
+ * @initial: in: with F_CREATE the first value, else zero.
+ * @exptime: in: with F_CREATE as in &virgo_mem_put.exptime, else zero.
+ * @value: out: the number now.
+ * @cas: out: the value's number.
+ * @reserved: in: must be zero.
+ *
+ * Errors: ENOENT; EDOM the value is not a decimal number of 64 bits; else as PUT.
+ */
+struct virgo_mem_count {
+	__u32 size;
+	__u32 flags;
+	__u64 key;
+	__u32 key_len;
+	__u32 node;
+	__u64 delta;
+	__u64 initial;
+	__s64 exptime;
+	__u64 value;
+	__u64 cas;
+	__u64 reserved[2];
+};
+
+/** In @flags of virgo_mem_scan: records without their values. */
+#define VIRGO_MEM_F_KEYS_ONLY		(1U << 6)
+
+/**
+ * struct virgo_mem_record - head of one named value, in a scan.
+ * @length: bytes to the next record, a multiple of eight.
+ * @key_len: bytes of the key, which follow this head.
+ * @value_len: bytes of the value, which follow the key (not with F_KEYS_ONLY).
+ * @item_flags: the user's own flags.
+ * @expires: seconds of Unix time; 0: never.
+ * @cas: the value's number.
+ */
+struct virgo_mem_record {
+	__u32 length;
+	__u32 key_len;
+	__u32 value_len;
+	__u32 item_flags;
+	__s64 expires;
+	__u64 cas;
+};
+
+/**
+ * struct virgo_mem_scan - this node's named values (VIRGO_MEM_IOC_SCAN).
+ * @size: in: sizeof(struct virgo_mem_scan).
+ * @flags: in: 0 or VIRGO_MEM_F_KEYS_ONLY.
+ * @buffer: in: address of room for records, aligned to eight.
+ * @capacity: in: bytes of room.
+ * @used: out: bytes stored.
+ * @cursor: in: 0 to begin, else what the call before returned; out: where to go
+ *	on, 0 at the end.
+ * @count: out: records stored.
+ * @needed: out: with EMSGSIZE, the room that the next record takes.
+ * @reserved: in: must be zero.
+ *
+ * A value that stays unchanged during the scan is told exactly once; one that
+ * comes, goes or changes meanwhile may be told or not, or twice.
+ * Errors: EMSGSIZE not even one record fits.
+ */
+struct virgo_mem_scan {
+	__u32 size;
+	__u32 flags;
+	__u64 buffer;
+	__u32 capacity;
+	__u32 used;
+	__u64 cursor;
+	__u32 count;
+	__u32 needed;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_flush - forget all named values here (VIRGO_MEM_IOC_FLUSH).
+ * @size: in: sizeof(struct virgo_mem_flush).
+ * @flags: in: must be zero.
+ * @delay_s: in: seconds from now; what is stored before that is then forgotten.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ */
+struct virgo_mem_flush {
+	__u32 size;
+	__u32 flags;
+	__u32 delay_s;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/** In @flags of virgo_mem_settings: set @memory_limit. */
+#define VIRGO_MEM_SET_MEMORY_LIMIT	(1U << 0)
+/** In @flags of virgo_mem_settings: set @item_max. */
+#define VIRGO_MEM_SET_ITEM_MAX		(1U << 1)
+/** In @flags of virgo_mem_settings: set @block_limit. */
+#define VIRGO_MEM_SET_BLOCK_LIMIT	(1U << 2)
+/** In @flags of virgo_mem_settings: set @evict. */
+#define VIRGO_MEM_SET_EVICT		(1U << 3)
+/** In @flags of virgo_mem_settings: set @max_blocks. */
+#define VIRGO_MEM_SET_MAX_BLOCKS	(1U << 4)
+
+/**
+ * struct virgo_mem_settings - read and set bounds (VIRGO_MEM_IOC_SETTINGS).
+ * @size: in: sizeof(struct virgo_mem_settings).
+ * @flags: in: VIRGO_MEM_SET_x for each field to set; 0: only read.
+ * @memory_limit: in, out: most memory for named values. Lowering it gives
+ *	values up at once.
+ * @item_max: in, out: most bytes of an item: key, value and 50 bytes of its own.
+ *	1024 to 67108864.
+ * @evict: in, out: 1: give up the values that were not used for longest when
+ *	there is no room; 0: ENOMEM ("out of memory storing object").
+ * @block_limit: in, out: most memory for blocks.
+ * @max_blocks: in, out: most blocks.
+ * @idle_ms: out: a connection without a request for this long is closed; 0: none.
+ * @max_connections: out: most connections.
+ * @port: out: the TCP port; 0: none.
+ * @reserved: in: must be zero.
+ *
+ * Setting needs CAP_SYS_ADMIN, else EPERM. ERANGE for a value out of bounds.
+ */
+struct virgo_mem_settings {
+	__u32 size;
+	__u32 flags;
+	__u64 memory_limit;
+	__u64 block_limit;
+	__u32 item_max;
+	__u32 evict;
+	__u32 max_blocks;
+	__u32 idle_ms;
+	__u32 max_connections;
+	__u32 port;
+	__u64 reserved[2];
+};
+
+/*
+ * A shared namespace: all named values whose key begins with a prefix, shown as
+ * a table that programs map and read without a system call.
+ *
+ * open(VIRGO_MEMPOOL_DEVICE), VIRGO_MEM_IOC_SHARE on that descriptor, then
+ * mmap(map_bytes, PROT_READ, MAP_SHARED, offset 0). One descriptor, one namespace.
+ *
+ * The table is a page of struct virgo_mem_table, then @slots slots of @slot_size
+ * bytes. To look up a key k of n bytes:
+ *
+ *   h = @seed ^ (n * VIRGO_MEM_HASH_1)
+ *   for each eight bytes w of k as a little-endian number, the last ones padded
+ *   with zeros:
+ *       h = (h ^ w) * VIRGO_MEM_HASH_2;  h = h ^ (h >> 32)
+ *   if h is 0, h = 1                     (all modulo 2^64)
+ *
+ * The value can only be in the slots (h + i) % @slots, i from 0 to
+ * VIRGO_MEM_WINDOW - 1. For each of these:
+ *
+ *   1. load @seq (acquire); odd: it is being written, begin with 1 again.
+ *   2. if @hash is not h, it is another slot's turn.
+ *   3. copy what is wanted: cas, flags, expire, lengths, key, value.
+ *   4. fence (acquire), load @seq again; changed: begin with 1 again.
+ *   5. if the key is another, it is another slot's turn; if @expire is not 0 and
+ *      not greater than the header's @clock_s, the value is gone: a miss.
+ *
+ * Lengths are only to be trusted after step 4; bound them by @slot_size before.
+ * The key is behind the slot's head, padded with zeros to a multiple of eight;
+ * the value is behind the key, if it fits in the slot. If it does not,
+ * VIRGO_MEM_IOC_TAKE has it.
+ * A key that was found in no slot is not there, if the header's @hidden is 0; else
+ * the table had no room for some values, and VIRGO_MEM_IOC_TAKE knows. A reader
+ * that had to begin again too often may ask there as well: writers never wait.
+ */
+
+/** "VMEM" as a little-endian number. */
+#define VIRGO_MEM_TABLE_MAGIC		0x4d454d56
+/** Version of the table's layout. */
+#define VIRGO_MEM_TABLE_LAYOUT		1
+/** Bytes in front of the first slot. */
+#define VIRGO_MEM_TABLE_HEADER_SIZE	4096
+/** Slots in which a key can be. */
+#define VIRGO_MEM_WINDOW		8
+/** First number of the hash. */
+#define VIRGO_MEM_HASH_1		0x9e3779b97f4a7c15ULL
+/** Second number of the hash. */
+#define VIRGO_MEM_HASH_2		0xd6e8feb86659fd93ULL
+/** Least bytes of a slot, which are a power of two. */
+#define VIRGO_MEM_SLOT_MIN		64
+/** Most bytes of a slot. */
+#define VIRGO_MEM_SLOT_MAX		65536
+/** Fewest slots of a table, which are a power of two. */
+#define VIRGO_MEM_SLOTS_MIN		8
+/** Most slots of a table. */
+#define VIRGO_MEM_SLOTS_MAX		4194304
+
+/**
+ * struct virgo_mem_table - the first page of a mapped namespace.
+ * @magic: VIRGO_MEM_TABLE_MAGIC.
+ * @layout: VIRGO_MEM_TABLE_LAYOUT.
+ * @header_size: where slot 0 begins, in bytes.
+ * @slot_size: bytes of a slot.
+ * @slots: how many there are.
+ * @seed: for the hash.
+ * @changes: grows by one with each change of a value in the namespace.
+ * @items: values in the table.
+ * @hidden: values of the namespace that had no place in the table.
+ * @clock_s: the store's clock, in seconds, for @expire of a slot.
+ * @closed: 1 once the table is not kept up to date any more: the namespace was
+ *	taken down, or the module is going.
+ * @prefix_len: bytes of the prefix.
+ * @reserved0: zero.
+ * @prefix: the bytes of the prefix in the order of memory; the rest is zero.
+ */
+struct virgo_mem_table {
+	__u32 magic;
+	__u32 layout;
+	__u32 header_size;
+	__u32 slot_size;
+	__u64 slots;
+	__u64 seed;
+	__u64 changes;
+	__u64 items;
+	__u64 hidden;
+	__u32 clock_s;
+	__u32 closed;
+	__u32 prefix_len;
+	__u32 reserved0;
+	__u64 prefix[32];
+};
+
+/**
+ * struct virgo_mem_slot - head of a slot.
+ * @seq: odd while the slot is being written; else even, and grown by two or
+ *	more since another content.
+ * @hash: of the key; 0: the slot is empty.
+ * @cas: the value's number.
+ * @item_flags: the user's own flags.
+ * @expire: when the value is gone, by the header's @clock_s; 0: never.
+ * @key_len: bytes of the key.
+ * @value_len: bytes of the value.
+ */
+struct virgo_mem_slot {
+	__u64 seq;
+	__u64 hash;
+	__u64 cas;
+	__u32 item_flags;
+	__u32 expire;
+	__u32 key_len;
+	__u32 value_len;
+};
+
+/** In @flags of virgo_mem_share: make the namespace if it is not there. */
+#define VIRGO_MEM_SHARE_CREATE		(1U << 0)
+/** In @flags of virgo_mem_share: take the namespace down; mappings stay, closed. */
+#define VIRGO_MEM_SHARE_REMOVE		(1U << 1)
+
+/**
+ * struct virgo_mem_share - bind this descriptor to a namespace (VIRGO_MEM_IOC_SHARE).
+ * @size: in: sizeof(struct virgo_mem_share).
+ * @flags: in: VIRGO_MEM_SHARE_CREATE or _REMOVE; 0: it must be there.
+ * @prefix: in: address of the prefix of the keys.
+ * @prefix_len: in: its bytes, 1 to VIRGO_MEM_KEY_MAX.
+ * @slot_size: in: with CREATE bytes of a slot, 0: 256; out: as it is.
+ * @slots: in: with CREATE slots of the table, 0: 4096; out: as it is.
+ * @map_bytes: out: length to give to mmap().
+ * @changes: out: as in the table; this descriptor has seen these.
+ * @reserved: in: must be zero.
+ *
+ * Making and taking down need CAP_SYS_ADMIN, else EPERM. Errors: ENOENT; EEXIST
+ * with CREATE if it is there with another slot_size or slots (0 agrees with any),
+ * or if its prefix begins with another namespace's or that with it; ENOSPC the
+ * limit on memory for tables (share_limit) or on namespaces (64) is reached;
+ * EINVAL on VIRGO_DEVICE without REMOVE.
+ */
+struct virgo_mem_share {
+	__u32 size;
+	__u32 flags;
+	__u64 prefix;
+	__u32 prefix_len;
+	__u32 slot_size;
+	__u64 slots;
+	__u64 map_bytes;
+	__u64 changes;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_mem_seen - tell poll() how far this reader has come (VIRGO_MEM_IOC_SEEN).
+ * @size: in: sizeof(struct virgo_mem_seen).
+ * @flags: in: must be zero.
+ * @changes: in: the table's @changes; poll() on this descriptor reports POLLIN while
+ *	the table's is greater. Greater than the table's: EINVAL.
+ *
+ * Only on VIRGO_MEMPOOL_DEVICE after VIRGO_MEM_IOC_SHARE; EINVAL else.
+ */
+struct virgo_mem_seen {
+	__u32 size;
+	__u32 flags;
+	__u64 changes;
+};
+
+#define VIRGO_MEM_IOC_MALLOC	_IOWR(VIRGO_IOC_MAGIC, 0x20, struct virgo_mem_malloc)
+#define VIRGO_MEM_IOC_SET	_IOWR(VIRGO_IOC_MAGIC, 0x21, struct virgo_mem_io)
+#define VIRGO_MEM_IOC_GET	_IOWR(VIRGO_IOC_MAGIC, 0x22, struct virgo_mem_io)
+#define VIRGO_MEM_IOC_FREE	_IOWR(VIRGO_IOC_MAGIC, 0x23, struct virgo_mem_free)
+#define VIRGO_MEM_IOC_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x24, struct virgo_mem_list)
+#define VIRGO_MEM_IOC_STAT	_IOWR(VIRGO_IOC_MAGIC, 0x25, struct virgo_mem_stat)
+#define VIRGO_MEM_IOC_PUT	_IOWR(VIRGO_IOC_MAGIC, 0x26, struct virgo_mem_put)
+#define VIRGO_MEM_IOC_TAKE	_IOWR(VIRGO_IOC_MAGIC, 0x27, struct virgo_mem_take)
+#define VIRGO_MEM_IOC_DROP	_IOWR(VIRGO_IOC_MAGIC, 0x28, struct virgo_mem_drop)
+#define VIRGO_MEM_IOC_COUNT	_IOWR(VIRGO_IOC_MAGIC, 0x29, struct virgo_mem_count)
+#define VIRGO_MEM_IOC_SCAN	_IOWR(VIRGO_IOC_MAGIC, 0x2a, struct virgo_mem_scan)
+#define VIRGO_MEM_IOC_FLUSH	_IOWR(VIRGO_IOC_MAGIC, 0x2b, struct virgo_mem_flush)
+#define VIRGO_MEM_IOC_SETTINGS	_IOWR(VIRGO_IOC_MAGIC, 0x2c, struct virgo_mem_settings)
+#define VIRGO_MEM_IOC_SHARE	_IOWR(VIRGO_IOC_MAGIC, 0x2d, struct virgo_mem_share)
+#define VIRGO_MEM_IOC_SEEN	_IOWR(VIRGO_IOC_MAGIC, 0x2e, struct virgo_mem_seen)
+
 /* -------------------------------------------------------------- profiler */
 
 /** Length of a thread's name with its terminating NUL, as TASK_COMM_LEN. */

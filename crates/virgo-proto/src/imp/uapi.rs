@@ -109,6 +109,86 @@ pub const PROFILER_F_BIND: u32 = 1 << 2;
 /// Set the rate.
 pub const PROFILER_RATE_SET: u32 = 1 << 0;
 
+// The memory pool.
+
+/// The memory pool's own device: the same commands, plus mmap and poll of shared namespaces.
+pub const MEMPOOL_DEVICE: &str = "/dev/virgo-mempool";
+/// Longest key, in bytes. A key has at least one byte; any byte may be in it.
+pub const MEM_KEY_MAX: u32 = 250;
+/// Longest block, in bytes.
+pub const MEM_BLOCK_MAX: u64 = 64 << 20;
+/// In `node` of a request: the node is left to us. A block is then laid on this node, or where
+/// `policy` says; a named value on the node that owns its key.
+pub const MEM_NODE_ANY: u32 = 0;
+/// In `flags` of [`MemMalloc`]: lay the block in chunks over the nodes in turn.
+pub const MEM_F_STRIPE: u32 = 1 << 0;
+/// In `flags` of [`MemMalloc`]: by `policy`, not on this node.
+pub const MEM_F_POLICY: u32 = 1 << 1;
+/// `policy`: as the balancer's setting says.
+pub const MEM_POLICY_DEFAULT: u32 = 0;
+/// `policy`: the node with the least load.
+pub const MEM_POLICY_LEAST_LOADED: u32 = 1;
+/// `policy`: any node, by chance.
+pub const MEM_POLICY_RANDOM: u32 = 2;
+/// `policy`: the lesser loaded of two by chance.
+pub const MEM_POLICY_TWO_CHOICES: u32 = 3;
+/// `mode`: store it, whether the key is there or not.
+pub const MEM_PUT_SET: u32 = 0;
+/// `mode`: only if the key is not there, else EEXIST.
+pub const MEM_PUT_ADD: u32 = 1;
+/// `mode`: only if the key is there, else ENOENT.
+pub const MEM_PUT_REPLACE: u32 = 2;
+/// `mode`: behind what is there; ENOENT if nothing is. Keeps flags and time.
+pub const MEM_PUT_APPEND: u32 = 3;
+/// `mode`: before what is there; ENOENT if nothing is. Keeps flags and time.
+pub const MEM_PUT_PREPEND: u32 = 4;
+/// `mode`: only if the value's number is still `cas`, else ESTALE; ENOENT if the key is not there.
+pub const MEM_PUT_CAS: u32 = 5;
+/// In `flags` of a request on a named value: here, whichever node owns the key.
+pub const MEM_F_LOCAL: u32 = 1 << 2;
+/// In `flags` of [`MemTake`]: give the value the new time `exptime` as well.
+pub const MEM_F_TOUCH: u32 = 1 << 3;
+/// In `flags` of [`MemCount`]: take away instead of add; not below 0.
+pub const MEM_F_DECREMENT: u32 = 1 << 4;
+/// In `flags` of [`MemCount`]: a key that is not there is made with `initial`.
+pub const MEM_F_CREATE: u32 = 1 << 5;
+/// In `flags` of [`MemScan`]: records without their values.
+pub const MEM_F_KEYS_ONLY: u32 = 1 << 6;
+/// In `flags` of [`MemSettings`]: set `memory_limit`.
+pub const MEM_SET_MEMORY_LIMIT: u32 = 1 << 0;
+/// In `flags` of [`MemSettings`]: set `item_max`.
+pub const MEM_SET_ITEM_MAX: u32 = 1 << 1;
+/// In `flags` of [`MemSettings`]: set `block_limit`.
+pub const MEM_SET_BLOCK_LIMIT: u32 = 1 << 2;
+/// In `flags` of [`MemSettings`]: set `evict`.
+pub const MEM_SET_EVICT: u32 = 1 << 3;
+/// In `flags` of [`MemSettings`]: set `max_blocks`.
+pub const MEM_SET_MAX_BLOCKS: u32 = 1 << 4;
+/// "VMEM" as a little-endian number.
+pub const MEM_TABLE_MAGIC: u32 = 0x4d45_4d56;
+/// Version of the table's layout.
+pub const MEM_TABLE_LAYOUT: u32 = 1;
+/// Bytes in front of the first slot.
+pub const MEM_TABLE_HEADER_SIZE: u32 = 4096;
+/// Slots in which a key can be.
+pub const MEM_WINDOW: u32 = 8;
+/// First number of the hash.
+pub const MEM_HASH_1: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Second number of the hash.
+pub const MEM_HASH_2: u64 = 0xd6e8_feb8_6659_fd93;
+/// Least bytes of a slot, which are a power of two.
+pub const MEM_SLOT_MIN: u32 = 64;
+/// Most bytes of a slot.
+pub const MEM_SLOT_MAX: u32 = 65536;
+/// Fewest slots of a table, which are a power of two.
+pub const MEM_SLOTS_MIN: u32 = 8;
+/// Most slots of a table.
+pub const MEM_SLOTS_MAX: u32 = 4_194_304;
+/// In `flags` of [`MemShare`]: make the namespace if it is not there.
+pub const MEM_SHARE_CREATE: u32 = 1 << 0;
+/// In `flags` of [`MemShare`]: take the namespace down; mappings stay, closed.
+pub const MEM_SHARE_REMOVE: u32 = 1 << 1;
+
 /// An ioctl number as Linux's `_IOWR` makes it on the architectures of the generic layout.
 const fn iowr<T>(nr: u32) -> u32 {
     let size = size_of::<T>();
@@ -120,6 +200,36 @@ const fn iowr<T>(nr: u32) -> u32 {
 
 /// What is loaded here.
 pub const IOC_QUERY: u32 = iowr::<Query>(0x00);
+/// Make a block.
+pub const MEM_IOC_MALLOC: u32 = iowr::<MemMalloc>(0x20);
+/// Write a block.
+pub const MEM_IOC_SET: u32 = iowr::<MemIo>(0x21);
+/// Read a block.
+pub const MEM_IOC_GET: u32 = iowr::<MemIo>(0x22);
+/// Give a block back.
+pub const MEM_IOC_FREE: u32 = iowr::<MemFree>(0x23);
+/// This node's blocks.
+pub const MEM_IOC_LIST: u32 = iowr::<MemList>(0x24);
+/// What this node holds and did.
+pub const MEM_IOC_STAT: u32 = iowr::<MemStat>(0x25);
+/// Store a named value.
+pub const MEM_IOC_PUT: u32 = iowr::<MemPut>(0x26);
+/// Fetch a named value.
+pub const MEM_IOC_TAKE: u32 = iowr::<MemTake>(0x27);
+/// Delete a named value.
+pub const MEM_IOC_DROP: u32 = iowr::<MemDrop>(0x28);
+/// Add to a named number.
+pub const MEM_IOC_COUNT: u32 = iowr::<MemCount>(0x29);
+/// This node's named values.
+pub const MEM_IOC_SCAN: u32 = iowr::<MemScan>(0x2a);
+/// Forget all named values here.
+pub const MEM_IOC_FLUSH: u32 = iowr::<MemFlush>(0x2b);
+/// Read and set bounds.
+pub const MEM_IOC_SETTINGS: u32 = iowr::<MemSettings>(0x2c);
+/// Bind a descriptor to a namespace.
+pub const MEM_IOC_SHARE: u32 = iowr::<MemShare>(0x2d);
+/// How far this reader has come.
+pub const MEM_IOC_SEEN: u32 = iowr::<MemSeen>(0x2e);
 /// Register a task.
 pub const PROFILER_IOC_REGISTER: u32 = iowr::<ProfilerTask>(0x70);
 /// Unregister a task.
@@ -154,6 +264,498 @@ pub struct Query {
     pub generation: u64,
     /// In: must be zero.
     pub reserved: [u64; 3],
+}
+
+/// The handle of a block (`struct virgo_vuid`).
+///
+/// As text: 32 hexadecimal digits, `word[0]` first, most significant digit first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vuid {
+    /// Opaque: which node, slot, generation, and a random tag. A handle that was made up, or whose
+    /// block was freed, is ESTALE, never other memory.
+    pub word: [u64; 2],
+}
+
+/// Make a block (`struct virgo_mem_malloc`).
+///
+/// Errors: EFBIG longer than `VIRGO_MEM_BLOCK_MAX`; ENOSPC the limit on memory of blocks
+/// (`block_limit`), or on their number (`max_blocks`), is reached; ENOMEM; EHOSTDOWN, ETIMEDOUT,
+/// ENOTCONN the other node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemMalloc {
+    /// In: `sizeof(struct virgo_mem_malloc)`.
+    pub size: u32,
+    /// In: `VIRGO_MEM_F_STRIPE`, `VIRGO_MEM_F_POLICY`.
+    pub flags: u32,
+    /// In: bytes, 1 to `VIRGO_MEM_BLOCK_MAX`; they read as zeros.
+    pub length: u64,
+    /// In: the node to lay it on, or `VIRGO_MEM_NODE_ANY`; out: where it is.
+    pub node: u32,
+    /// In: `VIRGO_MEM_POLICY_x`, if `F_POLICY` is given and `node` is ANY.
+    pub policy: u32,
+    /// In: bytes of a chunk with `F_STRIPE`, a multiple of 4096; 0: 65536.
+    pub chunk: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// Out: the handle.
+    pub vuid: Vuid,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Write or read a block (`struct virgo_mem_io`).
+///
+/// GET copies up to the block's end and says in `length` how much it was. SET past the end is
+/// ERANGE and writes nothing; GET with `offset` past the end is ERANGE. Errors: ESTALE no such
+/// block; EHOSTDOWN, ETIMEDOUT, ENOTCONN its node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemIo {
+    /// In: `sizeof(struct virgo_mem_io)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the block.
+    pub vuid: Vuid,
+    /// In: first byte.
+    pub offset: u64,
+    /// In: bytes to copy; out: bytes copied.
+    pub length: u64,
+    /// In: the caller's memory.
+    pub address: u64,
+    /// Out: bytes of the block.
+    pub block_length: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Give a block back (`struct virgo_mem_free`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemFree {
+    /// In: `sizeof(struct virgo_mem_free)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the block. ESTALE if it is none.
+    pub vuid: Vuid,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// One block, in a list (`struct virgo_mem_block`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemBlock {
+    /// Its handle.
+    pub vuid: Vuid,
+    /// Its bytes.
+    pub length: u64,
+    /// `CLOCK_MONOTONIC` when it was made.
+    pub created_ns: u64,
+    /// `VIRGO_MEM_F_STRIPE`.
+    pub flags: u32,
+    /// Who made it, in the caller's user namespace; over the network 0xffffffff.
+    pub uid: u32,
+    /// The process that made it, in the initial pid namespace; over the network 0.
+    pub pid: u32,
+    /// Where it is.
+    pub node: u32,
+}
+
+/// This node's blocks (`struct virgo_mem_list`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemList {
+    /// In: `sizeof(struct virgo_mem_list)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of an array of `struct virgo_mem_block`; may be zero if `capacity` is.
+    pub entries: u64,
+    /// In: entries in the array.
+    pub capacity: u32,
+    /// Out: how many blocks there are. At most `capacity` are stored.
+    pub count: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// What this node holds and did (`struct virgo_mem_stat`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemStat {
+    /// In: `sizeof(struct virgo_mem_stat)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// Out: this node's number; 0 without a cluster.
+    pub node: u32,
+    /// Out: connections now.
+    pub connections: u32,
+    /// Out: blocks now.
+    pub blocks: u64,
+    /// Out: memory that they take, everything included.
+    pub block_bytes: u64,
+    /// Out: bound of `block_bytes`.
+    pub block_limit: u64,
+    /// Out: blocks made so far.
+    pub blocks_made: u64,
+    /// Out: named values now.
+    pub items: u64,
+    /// Out: memory in use for them, everything included.
+    pub item_bytes: u64,
+    /// Out: memory taken from the system for named values: `item_bytes` and what is free in
+    /// between.
+    pub held_bytes: u64,
+    /// Out: bound of `held_bytes`.
+    pub memory_limit: u64,
+    /// Out: named values stored so far.
+    pub items_made: u64,
+    /// Out: look-ups.
+    pub gets: u64,
+    /// Out: look-ups that found the value.
+    pub hits: u64,
+    /// Out: requests to store.
+    pub sets: u64,
+    /// Out: values deleted on request.
+    pub deletes: u64,
+    /// Out: values whose time ran out.
+    pub expired: u64,
+    /// Out: values given up for the room they took.
+    pub evicted: u64,
+    /// Out: values given up since the host needed memory.
+    pub shrunk: u64,
+    /// Out: shared namespaces.
+    pub shares: u64,
+    /// Out: memory of their tables.
+    pub share_bytes: u64,
+    /// Out: connections so far.
+    pub connections_made: u64,
+    /// Out: connections turned away.
+    pub connections_refused: u64,
+    /// Out: `CLOCK_MONOTONIC` when the module was loaded.
+    pub start_ns: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 4],
+}
+
+/// Store a named value (`struct virgo_mem_put`).
+///
+/// Errors: EINVAL no key; ENAMETOOLONG key over `VIRGO_MEM_KEY_MAX`; EFBIG the item is larger than
+/// `item_max`; ENOMEM `memory_limit` is reached and nothing can be given up; by `mode` EEXIST,
+/// ENOENT, ESTALE; EHOSTDOWN, ETIMEDOUT, ENOTCONN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemPut {
+    /// In: `sizeof(struct virgo_mem_put)`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_MEM_F_LOCAL`.
+    pub flags: u32,
+    /// In: address of the key.
+    pub key: u64,
+    /// In: address of the value; may be zero if `value_len` is.
+    pub value: u64,
+    /// In: bytes of the key, 1 to `VIRGO_MEM_KEY_MAX`.
+    pub key_len: u32,
+    /// In: bytes of the value.
+    pub value_len: u32,
+    /// In: the user's own flags, kept with the value.
+    pub item_flags: u32,
+    /// In: `VIRGO_MEM_PUT_x`.
+    pub mode: u32,
+    /// In: as memcached's: 0 never; up to 2592000 (30 days) seconds from now; greater, seconds of
+    /// Unix time; negative, at once.
+    pub exptime: i64,
+    /// In: with `PUT_CAS` the number to compare with, else zero; out: the value's number, unique on
+    /// its node, changed by each change of the value.
+    pub cas: u64,
+    /// In: the node, or `VIRGO_MEM_NODE_ANY`; out: who keeps it.
+    pub node: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Fetch a named value. It stays (`struct virgo_mem_take`).
+///
+/// Errors: ENOENT; EMSGSIZE the value is longer than `capacity` (the out fields are filled in,
+/// nothing is stored at `value`); else as `VIRGO_MEM_IOC_PUT`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemTake {
+    /// In: `sizeof(struct virgo_mem_take)`.
+    pub size: u32,
+    /// In: `VIRGO_MEM_F_LOCAL`, `VIRGO_MEM_F_TOUCH`.
+    pub flags: u32,
+    /// In: address of the key.
+    pub key: u64,
+    /// In: address of room for the value; may be zero if `capacity` is.
+    pub value: u64,
+    /// In: bytes of the key.
+    pub key_len: u32,
+    /// In: bytes of room.
+    pub capacity: u32,
+    /// Out: bytes of the value.
+    pub value_len: u32,
+    /// Out: the user's own flags.
+    pub item_flags: u32,
+    /// In: with `F_TOUCH` as in [`MemPut::exptime`], else zero; out: seconds left, -1 if it stays
+    /// for ever.
+    pub exptime: i64,
+    /// Out: the value's number.
+    pub cas: u64,
+    /// In: the node, or `VIRGO_MEM_NODE_ANY`; out: who keeps it.
+    pub node: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Delete a named value (`struct virgo_mem_drop`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemDrop {
+    /// In: `sizeof(struct virgo_mem_drop)`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_MEM_F_LOCAL`.
+    pub flags: u32,
+    /// In: address of the key.
+    pub key: u64,
+    /// In: bytes of the key.
+    pub key_len: u32,
+    /// In: the node, or `VIRGO_MEM_NODE_ANY`; out: who kept it.
+    pub node: u32,
+    /// In: only if this is the value's number, else ESTALE; 0: any.
+    pub cas: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Add to a named number (`struct virgo_mem_count`).
+///
+/// Errors: ENOENT; EDOM the value is not a decimal number of 64 bits; else as PUT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemCount {
+    /// In: `sizeof(struct virgo_mem_count)`.
+    pub size: u32,
+    /// In: `VIRGO_MEM_F_LOCAL`, `VIRGO_MEM_F_DECREMENT`, `VIRGO_MEM_F_CREATE`.
+    pub flags: u32,
+    /// In: address of the key.
+    pub key: u64,
+    /// In: bytes of the key.
+    pub key_len: u32,
+    /// In: the node, or `VIRGO_MEM_NODE_ANY`; out: who keeps it.
+    pub node: u32,
+    /// In: how much. Past 2^64-1 it starts again from 0.
+    pub delta: u64,
+    /// In: with `F_CREATE` the first value, else zero.
+    pub initial: u64,
+    /// In: with `F_CREATE` as in [`MemPut::exptime`], else zero.
+    pub exptime: i64,
+    /// Out: the number now.
+    pub value: u64,
+    /// Out: the value's number.
+    pub cas: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Head of one named value, in a scan (`struct virgo_mem_record`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemRecord {
+    /// Bytes to the next record, a multiple of eight.
+    pub length: u32,
+    /// Bytes of the key, which follow this head.
+    pub key_len: u32,
+    /// Bytes of the value, which follow the key (not with `F_KEYS_ONLY`).
+    pub value_len: u32,
+    /// The user's own flags.
+    pub item_flags: u32,
+    /// Seconds of Unix time; 0: never.
+    pub expires: i64,
+    /// The value's number.
+    pub cas: u64,
+}
+
+/// This node's named values (`struct virgo_mem_scan`).
+///
+/// A value that stays unchanged during the scan is told exactly once; one that comes, goes or
+/// changes meanwhile may be told or not, or twice. Errors: EMSGSIZE not even one record fits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemScan {
+    /// In: `sizeof(struct virgo_mem_scan)`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_MEM_F_KEYS_ONLY`.
+    pub flags: u32,
+    /// In: address of room for records, aligned to eight.
+    pub buffer: u64,
+    /// In: bytes of room.
+    pub capacity: u32,
+    /// Out: bytes stored.
+    pub used: u32,
+    /// In: 0 to begin, else what the call before returned; out: where to go on, 0 at the end.
+    pub cursor: u64,
+    /// Out: records stored.
+    pub count: u32,
+    /// Out: with EMSGSIZE, the room that the next record takes.
+    pub needed: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Forget all named values here (`struct virgo_mem_flush`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemFlush {
+    /// In: `sizeof(struct virgo_mem_flush)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: seconds from now; what is stored before that is then forgotten.
+    pub delay_s: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Read and set bounds (`struct virgo_mem_settings`).
+///
+/// Setting needs `CAP_SYS_ADMIN`, else EPERM. ERANGE for a value out of bounds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemSettings {
+    /// In: `sizeof(struct virgo_mem_settings)`.
+    pub size: u32,
+    /// In: `VIRGO_MEM_SET_x` for each field to set; 0: only read.
+    pub flags: u32,
+    /// In, out: most memory for named values. Lowering it gives values up at once.
+    pub memory_limit: u64,
+    /// In, out: most memory for blocks.
+    pub block_limit: u64,
+    /// In, out: most bytes of an item: key, value and 50 bytes of its own. 1024 to 67108864.
+    pub item_max: u32,
+    /// In, out: 1: give up the values that were not used for longest when there is no room; 0:
+    /// ENOMEM ("out of memory storing object").
+    pub evict: u32,
+    /// In, out: most blocks.
+    pub max_blocks: u32,
+    /// Out: a connection without a request for this long is closed; 0: none.
+    pub idle_ms: u32,
+    /// Out: most connections.
+    pub max_connections: u32,
+    /// Out: the TCP port; 0: none.
+    pub port: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// The first page of a mapped namespace (`struct virgo_mem_table`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemTable {
+    /// `VIRGO_MEM_TABLE_MAGIC`.
+    pub magic: u32,
+    /// `VIRGO_MEM_TABLE_LAYOUT`.
+    pub layout: u32,
+    /// Where slot 0 begins, in bytes.
+    pub header_size: u32,
+    /// Bytes of a slot.
+    pub slot_size: u32,
+    /// How many there are.
+    pub slots: u64,
+    /// For the hash.
+    pub seed: u64,
+    /// Grows by one with each change of a value in the namespace.
+    pub changes: u64,
+    /// Values in the table.
+    pub items: u64,
+    /// Values of the namespace that had no place in the table.
+    pub hidden: u64,
+    /// The store's clock, in seconds, for `expire` of a slot.
+    pub clock_s: u32,
+    /// 1 once the table is not kept up to date any more: the namespace was taken down, or the
+    /// module is going.
+    pub closed: u32,
+    /// Bytes of the prefix.
+    pub prefix_len: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// The bytes of the prefix in the order of memory; the rest is zero.
+    pub prefix: [u64; 32],
+}
+
+/// Head of a slot (`struct virgo_mem_slot`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemSlot {
+    /// Odd while the slot is being written; else even, and grown by two or more since another
+    /// content.
+    pub seq: u64,
+    /// Of the key; 0: the slot is empty.
+    pub hash: u64,
+    /// The value's number.
+    pub cas: u64,
+    /// The user's own flags.
+    pub item_flags: u32,
+    /// When the value is gone, by the header's `clock_s`; 0: never.
+    pub expire: u32,
+    /// Bytes of the key.
+    pub key_len: u32,
+    /// Bytes of the value.
+    pub value_len: u32,
+}
+
+/// Bind this descriptor to a namespace (`struct virgo_mem_share`).
+///
+/// Making and taking down need `CAP_SYS_ADMIN`, else EPERM. Errors: ENOENT; EEXIST with CREATE if
+/// it is there with another slot_size or slots (0 agrees with any), or if its prefix begins with
+/// another namespace's or that with it; ENOSPC the limit on memory for tables (`share_limit`) or on
+/// namespaces (64) is reached; EINVAL on `VIRGO_DEVICE` without REMOVE.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemShare {
+    /// In: `sizeof(struct virgo_mem_share)`.
+    pub size: u32,
+    /// In: `VIRGO_MEM_SHARE_CREATE` or _REMOVE; 0: it must be there.
+    pub flags: u32,
+    /// In: address of the prefix of the keys.
+    pub prefix: u64,
+    /// In: its bytes, 1 to `VIRGO_MEM_KEY_MAX`.
+    pub prefix_len: u32,
+    /// In: with CREATE bytes of a slot, 0: 256; out: as it is.
+    pub slot_size: u32,
+    /// In: with CREATE slots of the table, 0: 4096; out: as it is.
+    pub slots: u64,
+    /// Out: length to give to `mmap()`.
+    pub map_bytes: u64,
+    /// Out: as in the table; this descriptor has seen these.
+    pub changes: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Tell `poll()` how far this reader has come (`struct virgo_mem_seen`).
+///
+/// Only on `VIRGO_MEMPOOL_DEVICE` after `VIRGO_MEM_IOC_SHARE`; EINVAL else.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemSeen {
+    /// In: `sizeof(struct virgo_mem_seen)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the table's `changes`; `poll()` on this descriptor reports POLLIN while the table's is
+    /// greater. Greater than the table's: EINVAL.
+    pub changes: u64,
 }
 
 /// The first page of the mapped buffer (`struct virgo_profiler_header`).
