@@ -97,6 +97,15 @@ extern "C" {
     pub(super) fn virgo_shim_proc_mkdir(path: *const c_char) -> *mut ProcDirEntry;
     pub(super) fn virgo_shim_proc_rmdir(dir: *mut ProcDirEntry);
 
+    // The kernel's own, which the bindings leave out (include/linux/shrinker.h).
+    pub(super) fn shrinker_alloc(
+        flags: kernel::ffi::c_uint,
+        format: *const c_char,
+        ...
+    ) -> *mut bindings::shrinker;
+    pub(super) fn shrinker_register(shrinker: *mut bindings::shrinker);
+    pub(super) fn shrinker_free(shrinker: *mut bindings::shrinker);
+
     // Exported by virgo-core itself, modules/virgo-core/registry.rs.
     pub(super) fn virgo_core_register_service(
         ops: *const ServiceOps,

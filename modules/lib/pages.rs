@@ -5,7 +5,10 @@
 use core::ptr::NonNull;
 
 use kernel::{
-    alloc::Flags,
+    alloc::{
+        flags::__GFP_HIGHMEM,
+        Flags, //
+    },
     bindings,
     mm::virt::{
         flags as vm_flags,
@@ -167,6 +170,72 @@ impl SharedPages {
             let raw = unsafe { kernel::page::BorrowedPage::from_raw(NonNull::new_unchecked(raw)) };
             let page: &Page = &raw;
             area.vm_insert_page(address, page)?;
+        }
+        Ok(())
+    }
+}
+
+/// Memory of whole pages, zeroed, which need not be contiguous for the kernel: for much of it.
+pub struct PageVec {
+    pages: KVVec<Page>,
+}
+
+impl PageVec {
+    /// Allocates memory for `bytes` bytes. `ENOMEM` without a warning in the log. May sleep.
+    pub fn new(bytes: usize, flags: Flags) -> Result<Self> {
+        let count = bytes.div_ceil(PAGE_SIZE);
+        let mut pages = KVVec::with_capacity(count, flags | __GFP_NOWARN)?;
+        for _ in 0..count {
+            let page = Page::alloc_page(flags | __GFP_ZERO | __GFP_HIGHMEM | __GFP_NOWARN)?;
+            pages.push(page, flags)?;
+        }
+        Ok(PageVec { pages })
+    }
+
+    /// How many pages there are.
+    pub fn count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The parts of pages that make up `length` bytes from `offset`: page, offset in it, length.
+    fn parts(offset: usize, length: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let mut at = offset;
+        let end = offset.saturating_add(length);
+        core::iter::from_fn(move || {
+            (at < end).then(|| {
+                let inside = at % PAGE_SIZE;
+                let part = (PAGE_SIZE - inside).min(end - at);
+                let page = at / PAGE_SIZE;
+                at += part;
+                (page, inside, part)
+            })
+        })
+    }
+
+    /// Copies bytes out. `EINVAL` past the end. Does not sleep.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        let mut to = to;
+        for (page, inside, part) in Self::parts(offset, to.len()) {
+            let page = self.pages.get(page).ok_or(EINVAL)?;
+            let (now, rest) = to.split_at_mut_checked(part).ok_or(EINVAL)?;
+            // SAFETY: The slice is valid for its length; nobody writes the page meanwhile, since
+            // that takes `&mut self`.
+            unsafe { page.read_raw(now.as_mut_ptr(), inside, part) }?;
+            to = rest;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes in. `EINVAL` past the end. Does not sleep.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        let mut from = from;
+        for (page, inside, part) in Self::parts(offset, from.len()) {
+            let page = self.pages.get(page).ok_or(EINVAL)?;
+            let (now, rest) = from.split_at_checked(part).ok_or(EINVAL)?;
+            // SAFETY: The slice is valid for its length; `&mut self` is the only access to the
+            // page.
+            unsafe { page.write_raw(now.as_ptr(), inside, part) }?;
+            from = rest;
         }
         Ok(())
     }

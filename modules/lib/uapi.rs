@@ -157,6 +157,42 @@ impl<T: Sized32> Sized<T> {
     }
 }
 
+/// A structure without a size of its own, for lists and tables.
+///
+/// # Safety
+///
+/// The type is `repr(C)` and has no padding.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: Integers only; the sum of the fields' sizes is the structure's (include/uapi).
+unsafe impl Plain for abi::MemBlock {}
+static_assert!(size_of::<abi::MemBlock>() == 48);
+// SAFETY: As above.
+unsafe impl Plain for abi::MemRecord {}
+static_assert!(size_of::<abi::MemRecord>() == 32);
+
+/// The bytes of a structure.
+pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: By the trait all bytes are initialised.
+    unsafe { slice::from_raw_parts((&raw const *value).cast::<u8>(), size_of::<T>()) }
+}
+
+/// Copies from user space. `EFAULT`. May sleep.
+pub fn copy_in(address: u64, bytes: &mut [u8]) -> Result {
+    let address = usize::try_from(address).map_err(|_| EFAULT)?;
+    UserSlice::new(UserPtr::from_addr(address), bytes.len())
+        .reader()
+        .read_slice(bytes)
+}
+
+/// Copies to user space. `EFAULT`. May sleep.
+pub fn copy_out(address: u64, bytes: &[u8]) -> Result {
+    let address = usize::try_from(address).map_err(|_| EFAULT)?;
+    UserSlice::new(UserPtr::from_addr(address), bytes.len())
+        .writer()
+        .write_slice(bytes)
+}
+
 /// Writes one list entry to user space. May sleep.
 pub fn write_entry(address: u64, index: usize, entry: &abi::ProfilerEntry) -> Result {
     const SIZE: usize = size_of::<abi::ProfilerEntry>();

@@ -82,6 +82,25 @@ impl Reply {
         self.overflow
     }
 
+    /// Bytes that [`push`](Self::push) takes without asking for memory, so that it can be called
+    /// with a lock held.
+    pub fn room(&self) -> usize {
+        let room = self.tail.capacity().saturating_sub(self.tail.len());
+        room.min(self.cap.saturating_sub(self.len))
+    }
+
+    /// Makes room for `n` bytes. False: there is none, and the connection will close. May sleep,
+    /// but in softirq.
+    pub fn reserve(&mut self, n: usize) -> bool {
+        if self.room() < n {
+            let fits = self.len.checked_add(n).is_some_and(|len| len <= self.cap);
+            if !fits || self.overflow || self.grow(n).is_err() {
+                self.overflow = true;
+            }
+        }
+        !self.overflow
+    }
+
     fn admit(&mut self, n: usize) -> bool {
         match self.len.checked_add(n) {
             Some(len) if len <= self.cap && !self.overflow => true,

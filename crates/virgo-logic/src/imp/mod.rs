@@ -15,4 +15,6 @@
 
 pub mod balance;
 pub mod cputime;
+pub mod kv;
 pub mod schedule;
+pub mod siphash;

@@ -15,4 +15,6 @@
 
 pub mod command;
 pub mod lines;
+pub mod mem;
+pub mod memcached;
 pub mod uapi;
