@@ -382,6 +382,18 @@ pub struct Counts {
     pub moved: u64,
 }
 
+impl Counts {
+    /// Adds another's.
+    pub fn add(&mut self, other: &Counts) {
+        self.stored = self.stored.wrapping_add(other.stored);
+        self.expired = self.expired.wrapping_add(other.expired);
+        self.evicted = self.evicted.wrapping_add(other.evicted);
+        self.evicted_unfetched = self.evicted_unfetched.wrapping_add(other.evicted_unfetched);
+        self.reclaimed = self.reclaimed.wrapping_add(other.reclaimed);
+        self.moved = self.moved.wrapping_add(other.moved);
+    }
+}
+
 /// How to reclaim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reclaim {
