@@ -36,6 +36,30 @@ pub fn eloop() -> Error {
     Error::from_errno(-(bindings::ELOOP as i32))
 }
 
+/// EMSGSIZE, likewise.
+pub fn emsgsize() -> Error {
+    // CAST: 90, a constant.
+    Error::from_errno(-(bindings::EMSGSIZE as i32))
+}
+
+/// EHOSTDOWN, likewise.
+pub fn ehostdown() -> Error {
+    // CAST: 112, a constant.
+    Error::from_errno(-(bindings::EHOSTDOWN as i32))
+}
+
+/// ENOTCONN, likewise.
+pub fn enotconn() -> Error {
+    // CAST: 107, a constant.
+    Error::from_errno(-(bindings::ENOTCONN as i32))
+}
+
+/// ENOBUFS, likewise.
+pub fn enobufs() -> Error {
+    // CAST: 105, a constant.
+    Error::from_errno(-(bindings::ENOBUFS as i32))
+}
+
 /// HRTIMER_NORESTART: a number up to Linux 7.2, a type of its own from 7.3 on.
 pub(super) const fn hrtimer_norestart() -> bindings::hrtimer_restart {
     // SAFETY: The type is an integer, or a struct of one; 0 is HRTIMER_NORESTART

@@ -17,9 +17,13 @@ use kernel::{
     }, //
 };
 
-use super::service::{
-    ServiceOps,
-    Slot, //
+use super::{
+    cluster::RawNode,
+    service::{
+        RawBuffer,
+        ServiceOps,
+        Slot, //
+    },
 };
 
 /// Mirror of `struct virgo_shim_counters`.
@@ -116,4 +120,24 @@ extern "C" {
     pub(super) fn virgo_core_service_get(id: u32, abi: u32) -> *mut Slot;
     pub(super) fn virgo_core_service_ops(slot: *const Slot) -> *const ServiceOps;
     pub(super) fn virgo_core_service_put(slot: *mut Slot);
+
+    // Likewise, modules/lib/cluster_exports.rs.
+    pub(super) fn virgo_core_cluster_me() -> u32;
+    pub(super) fn virgo_core_cluster_nodes(
+        out: *mut RawNode,
+        capacity: usize,
+        size: usize,
+    ) -> isize;
+    pub(super) fn virgo_core_cluster_pick(policy: u32, node: u32, chosen: *mut u32) -> i32;
+    pub(super) fn virgo_core_cluster_owner(key: *const u8, length: usize) -> u32;
+    pub(super) fn virgo_core_cluster_call(
+        node: u32,
+        module: u32,
+        operation: u32,
+        input: *const u8,
+        input_len: usize,
+        reply_limit: usize,
+        timeout_ms: u32,
+        output: *mut RawBuffer,
+    ) -> i32;
 }

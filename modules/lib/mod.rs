@@ -9,6 +9,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each module uses a part")]
 
 pub mod chardev;
+pub mod cluster;
 pub mod compat;
 pub mod export;
 pub mod ffi;

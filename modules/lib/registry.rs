@@ -29,8 +29,11 @@ use kernel::{
 
 use crate::{
     lib::{
+        cluster::NodeId,
+        compat::eopnotsupp,
         module::ModuleRef,
         service::{
+            run_remote,
             ServiceOps,
             Slot,
             ABI, //
@@ -206,9 +209,10 @@ pub(crate) unsafe extern "C" fn virgo_core_unregister_service(slot: *mut Slot) {
     let Some(place) = entry.take() else {
         return;
     };
-    // Users hold a reference on the provider's module, so when it is unloaded there are none.
-    // There can be some only if the provider's init fails after it registered: then wait here,
-    // with the box out of the table, so that no new user comes.
+    // Users by `virgo_core_service_get` hold a reference on the provider's module, so when it is
+    // unloaded there are none of them, but if the provider's init fails after it registered.
+    // Requests of other nodes hold none. Wait here for both, with the box out of the table, so that
+    // no new user comes.
     let raw = KBox::into_raw(place);
     loop {
         // SAFETY: `raw` is freed below only; users change the count under the mutex, held here.
@@ -250,6 +254,36 @@ pub(crate) extern "C" fn virgo_core_service_get(id: u32, abi: u32) -> *mut Slot 
     ptr::from_mut(place).cast()
 }
 crate::virgo_export!(virgo_core_service_get);
+
+/// Runs a module's `remote` for a request of another node, or of this one.
+///
+/// Unlike a use by [`virgo_core_service_get`] this does not pin the module, so that one under steady
+/// traffic can be unloaded: taking the service out waits for the requests that are inside, and new
+/// ones are `ENODEV`. Also `EOPNOTSUPP`, `EMSGSIZE`, or the handler's own error. Sleeps.
+pub(crate) fn serve(
+    module: Module,
+    from: NodeId,
+    operation: u32,
+    input: &[u8],
+    limit: usize,
+) -> Result<KVVec<u8>> {
+    // CAST: `repr(u32)`.
+    let index = place_index(module as u32).ok_or(eopnotsupp())?;
+    let place: *mut Place = {
+        let mut table = TABLE.lock();
+        let place = table.places.get_mut(index).and_then(Option::as_deref_mut);
+        let place = place.ok_or(ENODEV)?;
+        place.users = place.users.saturating_add(1);
+        place
+    };
+    // SAFETY: A place with users is not freed; its table does not change, and the service is not
+    // gone before `virgo_core_unregister_service` has seen that there are none.
+    let result = unsafe { run_remote(&(*place).ops, from, operation, input, limit) };
+    let _table = TABLE.lock();
+    // SAFETY: As above; the count changes under the mutex only.
+    unsafe { (*place).users = (*place).users.saturating_sub(1) };
+    result
+}
 
 /// The table of a service that is held.
 ///

@@ -24,7 +24,11 @@ use kernel::{
 };
 
 use super::{
-    compat::eopnotsupp,
+    cluster::NodeId,
+    compat::{
+        emsgsize,
+        eopnotsupp, //
+    },
     ffi,
     module::{
         this_module,
@@ -34,7 +38,7 @@ use super::{
 pub use crate::proto::uapi::Module;
 
 /// Version of [`ServiceOps`] and of every function that virgo-core exports. Grows with each change.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// The greatest errno (include/linux/err.h).
 const MAX_ERRNO: i32 = 4095;
@@ -62,6 +66,51 @@ pub(crate) struct ServiceOps {
         output: *mut u8,
         output_len: usize,
     ) -> isize,
+    pub(crate) remote: unsafe extern "C" fn(
+        context: *mut c_void,
+        from: u32,
+        operation: u32,
+        input: *const u8,
+        input_len: usize,
+        limit: usize,
+        output: *mut RawBuffer,
+    ) -> i32,
+}
+
+/// A `KVVec<u8>` that changes its owner across a boundary of modules: its memory is the kernel's
+/// (kvmalloc), so whoever has it may free it.
+#[repr(C)]
+pub(crate) struct RawBuffer {
+    data: *mut u8,
+    length: usize,
+    capacity: usize,
+}
+
+impl RawBuffer {
+    /// Nothing.
+    pub(crate) fn empty() -> Self {
+        Self::from_vec(KVVec::new())
+    }
+
+    /// Gives a buffer up.
+    pub(crate) fn from_vec(buffer: KVVec<u8>) -> Self {
+        let (data, length, capacity) = buffer.into_raw_parts();
+        RawBuffer {
+            data,
+            length,
+            capacity,
+        }
+    }
+
+    /// Takes the buffer over.
+    ///
+    /// # Safety
+    ///
+    /// It came from [`RawBuffer::from_vec`], here or in another module, and nobody else takes it.
+    pub(crate) unsafe fn into_vec(self) -> KVVec<u8> {
+        // SAFETY: By the safety requirements.
+        unsafe { KVVec::from_raw_parts(self.data, self.length, self.capacity) }
+    }
 }
 
 /// A place in the registry, of which virgo-core alone knows the inside.
@@ -72,7 +121,7 @@ pub(crate) struct Slot {
 
 /// What a module offers to user space through /dev/virgo and to the other modules.
 ///
-/// Both functions run in the caller's context and may sleep.
+/// [`Service::ioctl`] and [`Service::call`] run in the caller's context and may sleep.
 pub trait Service: Send + Sync + 'static {
     /// Which module this is.
     const MODULE: Module;
@@ -85,6 +134,77 @@ pub trait Service: Send + Sync + 'static {
     fn call(&self, operation: u32, input: &[u8], output: &mut [u8]) -> Result<usize> {
         let _ = (operation, input, output);
         Err(eopnotsupp())
+    }
+
+    /// A request of another node (or of this one, by [`super::cluster::call`]): bytes in, bytes
+    /// out. `EOPNOTSUPP` for an operation it does not know; the caller gets the error's number.
+    ///
+    /// Process context; may sleep. Runs on a pool of the module's own in virgo-core, at most
+    /// [`super::cluster::WORKERS`] at once, so a slow request stops no other module's. A handler
+    /// that calls another node in turn holds its place in the pool meanwhile: keep such calls'
+    /// timeouts short. While it runs the module can't go: unloading waits for it.
+    ///
+    /// `input` came over the network, from a node that holds the cluster's key: its form is not to
+    /// be trusted all the same.
+    fn remote(
+        &self,
+        from: NodeId,
+        operation: u32,
+        input: &[u8],
+        output: &mut RemoteReply,
+    ) -> Result {
+        let _ = (from, operation, input, output);
+        Err(eopnotsupp())
+    }
+}
+
+/// The answer to a request of another node, bounded by what the caller takes.
+pub struct RemoteReply {
+    buffer: KVVec<u8>,
+    limit: usize,
+}
+
+impl RemoteReply {
+    /// The most bytes that the caller takes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Appends a copy. `EMSGSIZE` past the limit; `ENOMEM`. May sleep.
+    pub fn push(&mut self, data: &[u8]) -> Result {
+        self.check(self.buffer.len().saturating_add(data.len()))?;
+        Ok(self.buffer.extend_from_slice(data, GFP_KERNEL)?)
+    }
+
+    /// Makes room for so many bytes more, so that they are appended without copying what is there.
+    /// `EMSGSIZE`, `ENOMEM`. May sleep.
+    pub fn reserve(&mut self, more: usize) -> Result {
+        self.check(self.buffer.len().saturating_add(more))?;
+        Ok(self.buffer.reserve(more, GFP_KERNEL)?)
+    }
+
+    /// Hands over a buffer, which is not copied, in place of what is there. `EMSGSIZE`.
+    pub fn set(&mut self, buffer: KVVec<u8>) -> Result {
+        self.check(buffer.len())?;
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn check(&self, length: usize) -> Result {
+        if length > self.limit {
+            return Err(emsgsize());
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +241,7 @@ impl<T: Service> Registration<T> {
             context,
             ioctl: Self::ioctl,
             call: Self::call,
+            remote: Self::remote,
         };
         // SAFETY: The table is copied during the call; the context lives until the service has
         // been taken out.
@@ -184,6 +305,74 @@ impl<T: Service> Registration<T> {
             Err(error) => error.to_errno() as isize,
         }
     }
+}
+
+impl<T: Service> Registration<T> {
+    /// # Safety
+    ///
+    /// Called through the registry with this registration's context, an input that is valid for its
+    /// length, and a place for the answer.
+    unsafe extern "C" fn remote(
+        context: *mut c_void,
+        from: u32,
+        operation: u32,
+        input: *const u8,
+        input_len: usize,
+        limit: usize,
+        output: *mut RawBuffer,
+    ) -> i32 {
+        // SAFETY: As in `ioctl`.
+        let service = unsafe { Arc::<T>::borrow(context) };
+        // SAFETY: By the safety requirements.
+        let input = unsafe { slice::from_raw_parts(input, input_len) };
+        let mut reply = RemoteReply {
+            buffer: KVVec::new(),
+            limit,
+        };
+        match service.remote(NodeId::from_number(from), operation, input, &mut reply) {
+            Ok(()) => {
+                // SAFETY: By the safety requirements; what was there is nothing.
+                unsafe { output.write(RawBuffer::from_vec(reply.buffer)) };
+                0
+            }
+            Err(error) => error.to_errno(),
+        }
+    }
+}
+
+/// Runs a service's `remote` by its table.
+///
+/// # Safety
+///
+/// `ops` is a registered service's table, and the service cannot be taken out during the call.
+pub(crate) unsafe fn run_remote(
+    ops: &ServiceOps,
+    from: NodeId,
+    operation: u32,
+    input: &[u8],
+    limit: usize,
+) -> Result<KVVec<u8>> {
+    let mut output = RawBuffer::empty();
+    // SAFETY: By the safety requirements; the slice is valid for its length.
+    let status = unsafe {
+        (ops.remote)(
+            ops.context,
+            from.number(),
+            operation,
+            input.as_ptr(),
+            input.len(),
+            limit,
+            &mut output,
+        )
+    };
+    // SAFETY: It is empty, or what the provider put there for us.
+    let output = unsafe { output.into_vec() };
+    // CAST: an i32 fits isize.
+    Provider::result(status as isize)?;
+    if output.len() > limit {
+        return Err(emsgsize());
+    }
+    Ok(output)
 }
 
 /// Offers virgo-core a table of another version or size, as a module of another build would; what

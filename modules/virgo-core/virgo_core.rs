@@ -7,14 +7,20 @@ use kernel::{
     sync::Arc, //
 };
 
+#[path = "../lib/cluster_exports.rs"]
+mod cluster_exports;
 #[path = "../lib/mod.rs"]
 mod lib;
+#[allow(dead_code, reason = "shared with programs; each module uses a part")]
+#[path = "../../crates/virgo-logic/src/imp/mod.rs"]
+mod logic;
 #[allow(dead_code, reason = "shared with programs; each module uses a part")]
 #[path = "../../crates/virgo-proto/src/imp/mod.rs"]
 mod proto;
 #[path = "../lib/registry.rs"]
 mod registry;
 
+mod cluster;
 mod control;
 
 use control::{
@@ -36,6 +42,12 @@ module! {
     authors: ["The VIRGO authors"],
     description: "VIRGO: control device and service registry",
     license: "GPL",
+    params: {
+        cluster_port: u32 {
+            default: 40000,
+            description: "TCP port of the nodes among themselves (1-65535, default 40000)",
+        },
+    },
 }
 virgo_module_version!();
 
@@ -51,6 +63,7 @@ struct VirgoCore {
 impl kernel::InPlaceModule for VirgoCore {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
+            cluster::check_parameters()?;
             let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
             let registry = Registry::new(changes.clone());
             let shared = Arc::new(Shared { registry, changes }, GFP_KERNEL)?;

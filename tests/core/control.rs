@@ -46,7 +46,7 @@ fn query_tells_version_features_and_modules() {
         alone.version,
         (number(0) << 16) | (number(1) << 8) | number(2)
     );
-    assert_eq!(alone.abi, 1);
+    assert_eq!(alone.abi, 2);
     assert_eq!(
         alone.features,
         uapi::FEATURE_QUERY | uapi::FEATURE_POLL_MODULES

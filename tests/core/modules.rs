@@ -125,12 +125,12 @@ fn a_module_of_another_build_is_refused_with_the_reason() {
     let device = Device::control();
     let before = device.query().unwrap();
     for (parameters, table) in [
-        ("abi=2", "its table has version 2 and 48 bytes"),
-        ("abi=0", "its table has version 0 and 48 bytes"),
-        ("size=40", "its table has version 1 and 40 bytes"),
+        ("abi=3", "its table has version 3 and 56 bytes"),
+        ("abi=0", "its table has version 0 and 56 bytes"),
+        ("size=48", "its table has version 2 and 48 bytes"),
         (
             "size=4294967295",
-            "its table has version 1 and 4294967295 bytes",
+            "its table has version 2 and 4294967295 bytes",
         ),
     ] {
         let (result, log) = logged_during(|| module::load(STALE, parameters));

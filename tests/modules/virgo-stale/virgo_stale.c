@@ -21,12 +21,14 @@ struct service_ops {
 	long (*ioctl)(void *context, u32 cmd, unsigned long arg);
 	long (*call)(void *context, u32 operation, const u8 *input,
 		     size_t input_len, u8 *output, size_t output_len);
+	int (*remote)(void *context, u32 from, u32 operation, const u8 *input,
+		      size_t input_len, size_t limit, void *output);
 };
 
 void *virgo_core_register_service(const struct service_ops *ops, u32 abi, u32 size);
 void virgo_core_unregister_service(void *slot);
 
-static uint abi = 1;
+static uint abi = 2;
 module_param(abi, uint, 0);
 MODULE_PARM_DESC(abi, "version of the table");
 
@@ -62,6 +64,13 @@ static long stale_call(void *context, u32 operation, const u8 *input,
 	return answer;
 }
 
+static int stale_remote(void *context, u32 from, u32 operation,
+			const u8 *input, size_t input_len, size_t limit,
+			void *output)
+{
+	return answer;
+}
+
 static int __init stale_init(void)
 {
 	struct service_ops ops = {
@@ -71,6 +80,7 @@ static int __init stale_init(void)
 		.owner = THIS_MODULE,
 		.ioctl = stale_ioctl,
 		.call = stale_call,
+		.remote = stale_remote,
 	};
 
 	slot = virgo_core_register_service(&ops, abi, size);

@@ -16,5 +16,7 @@
 pub mod balance;
 pub mod cputime;
 pub mod kv;
+pub mod load;
+pub mod rendezvous;
 pub mod schedule;
 pub mod siphash;

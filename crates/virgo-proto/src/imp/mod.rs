@@ -14,7 +14,10 @@
 )]
 
 pub mod command;
+pub mod crc;
+pub mod frame;
 pub mod lines;
 pub mod mem;
 pub mod memcached;
+pub mod node;
 pub mod uapi;
