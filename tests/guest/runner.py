@@ -99,7 +99,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--no-load", action="store_true", help="do not load the modules")
     add("--no-build", action="store_true", help="take build/RELEASE/guest as it is")
-    add("--packages", default="", metavar='"A B"', help="Debian packages to have installed")
+    add("--packages", default="", metavar='"A B"',
+        help="Debian packages to have installed, or pypi:NAME==VERSION; A,B is the same")
     add("--share", type=folder, metavar="DIR", help="a folder to have at /share")
     add(
         "--timeout",
@@ -188,7 +189,7 @@ def run(options: argparse.Namespace) -> int:
         machine = Machine(
             kernel=kernel,
             initramfs=make_initramfs(cache, kernel),
-            disk=guest_disk(options.packages.split()),
+            disk=guest_disk(options.packages.replace(",", " ").split()),
             directory=directory,
             nodes=options.nodes,
             memory=options.memory or ("2G" if kernel.debug else "1G"),
