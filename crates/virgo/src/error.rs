@@ -38,6 +38,44 @@ pub enum Action {
     Layout,
     /// Wait for a device.
     Poll,
+    /// `VIRGO_MEM_IOC_MALLOC` of so many bytes.
+    Malloc(u64),
+    /// `VIRGO_MEM_IOC_SET` of this block.
+    SetBlock(String),
+    /// `VIRGO_MEM_IOC_GET` of this block.
+    GetBlock(String),
+    /// `VIRGO_MEM_IOC_FREE` of this block.
+    FreeBlock(String),
+    /// `VIRGO_MEM_IOC_LIST`.
+    ListBlocks,
+    /// `VIRGO_MEM_IOC_STAT`.
+    Stat,
+    /// `VIRGO_MEM_IOC_PUT` with this key.
+    Put(String),
+    /// `VIRGO_MEM_IOC_TAKE` with this key.
+    Take(String),
+    /// `VIRGO_MEM_IOC_DROP` with this key.
+    Delete(String),
+    /// `VIRGO_MEM_IOC_COUNT` with this key.
+    Count(String),
+    /// `VIRGO_MEM_IOC_SCAN`.
+    Scan,
+    /// `VIRGO_MEM_IOC_FLUSH`.
+    Flush,
+    /// `VIRGO_MEM_IOC_SETTINGS`, to read.
+    Settings,
+    /// `VIRGO_MEM_IOC_SETTINGS`, to change them.
+    SetSettings,
+    /// `VIRGO_MEM_IOC_SHARE` of this prefix.
+    Share(String),
+    /// `VIRGO_MEM_IOC_SHARE` with `SHARE_REMOVE` of this prefix.
+    Unshare(String),
+    /// Map a shared namespace.
+    MapShare(String),
+    /// Understand a shared namespace's table.
+    Table,
+    /// `VIRGO_MEM_IOC_SEEN` of so many changes.
+    SeenChanges(u64),
 }
 
 impl fmt::Display for Action {
@@ -55,6 +93,27 @@ impl fmt::Display for Action {
             Action::Map => write!(f, "map the profiler's buffer"),
             Action::Layout => write!(f, "read the profiler's buffer"),
             Action::Poll => write!(f, "wait for the kernel"),
+            Action::Malloc(bytes) => write!(f, "make a block of {bytes} bytes"),
+            Action::SetBlock(vuid) => write!(f, "write block {vuid}"),
+            Action::GetBlock(vuid) => write!(f, "read block {vuid}"),
+            Action::FreeBlock(vuid) => write!(f, "free block {vuid}"),
+            Action::ListBlocks => write!(f, "list the blocks"),
+            Action::Stat => write!(f, "ask what the memory pool holds"),
+            Action::Put(key) => write!(f, "store {key}"),
+            Action::Take(key) => write!(f, "fetch {key}"),
+            Action::Delete(key) => write!(f, "delete {key}"),
+            Action::Count(key) => write!(f, "count {key}"),
+            Action::Scan => write!(f, "list the named values"),
+            Action::Flush => write!(f, "forget the named values"),
+            Action::Settings => write!(f, "read the memory pool's settings"),
+            Action::SetSettings => write!(f, "change the memory pool's settings"),
+            Action::Share(prefix) => write!(f, "share the namespace {prefix}"),
+            Action::Unshare(prefix) => write!(f, "take the namespace {prefix} down"),
+            Action::MapShare(prefix) => write!(f, "map the namespace {prefix}"),
+            Action::Table => write!(f, "read a shared namespace"),
+            Action::SeenChanges(count) => {
+                write!(f, "tell the kernel that {count} changes were seen")
+            }
         }
     }
 }
@@ -80,6 +139,14 @@ impl Error {
     pub(crate) fn layout(error: LayoutError) -> Self {
         Error {
             action: Action::Layout,
+            errno: None,
+            layout: Some(error),
+        }
+    }
+
+    pub(crate) fn table(error: LayoutError) -> Self {
+        Error {
+            action: Action::Table,
             errno: None,
             layout: Some(error),
         }
@@ -140,6 +207,26 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
     let module = match action {
         A::Open(path) if *path == uapi::DEVICE => "virgo-core",
         A::Query => "virgo-core",
+        A::Open(path) if *path == uapi::MEMPOOL_DEVICE => "virgo-mempool",
+        A::Malloc(_)
+        | A::SetBlock(_)
+        | A::GetBlock(_)
+        | A::FreeBlock(_)
+        | A::ListBlocks
+        | A::Stat
+        | A::Put(_)
+        | A::Take(_)
+        | A::Delete(_)
+        | A::Count(_)
+        | A::Scan
+        | A::Flush
+        | A::Settings
+        | A::SetSettings
+        | A::Share(_)
+        | A::Unshare(_)
+        | A::MapShare(_)
+        | A::Table
+        | A::SeenChanges(_) => "virgo-mempool",
         _ => "virgo-profiler",
     };
     let load = format!(
@@ -207,25 +294,134 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
             "the limit on locked memory is reached".into(),
             "Raise it (\"ulimit -l\").".into(),
         ),
-        (_, Errno::NOTTY) => (
+        _ if module == "virgo-mempool" => explain_mempool(action, errno, doctor),
+        _ => explain_any(errno, doctor),
+    }
+}
+
+/// Why a call of the memory pool failed.
+fn explain_mempool(action: &Action, errno: Errno, doctor: String) -> (String, String) {
+    use Action as A;
+
+    let (why, next) = match (action, errno) {
+        (_, Errno::HOSTDOWN) => (
+            "its node is down",
+            "\"virgo nodes\" shows the nodes and their last errors.",
+        ),
+        (_, Errno::TIMEDOUT) => (
+            "its node did not answer in time",
+            "\"virgo nodes\" shows the nodes and their last errors.",
+        ),
+        (_, Errno::NOTCONN) => (
+            "it is another node's, and no cluster is configured here",
+            "Write the nodes into /etc/virgo_cloud.conf, and try \"virgo nodes load\".",
+        ),
+        (_, Errno::NAMETOOLONG) => (
+            "a key has at most 250 bytes",
+            "Use a shorter one, or a hash of it.",
+        ),
+        (A::Malloc(_), Errno::FBIG) => ("a block has at most 64 MiB", "Make several."),
+        (A::Malloc(_), Errno::NOSPC) => (
+            "the limit on blocks or on their memory is reached",
+            "Free some (\"virgo mem list\"), or raise it (\"virgo mem settings\").",
+        ),
+        (A::Malloc(_), Errno::INVAL) => (
+            "a block has at least one byte, and a chunk is a multiple of 4096",
+            "Choose another size.",
+        ),
+        (A::SetBlock(_) | A::GetBlock(_) | A::FreeBlock(_), Errno::STALE) => (
+            "there is no such block: it was freed, or the handle is wrong",
+            "\"virgo mem list\" shows those of this node.",
+        ),
+        (A::SetBlock(_), Errno::RANGE) => (
+            "that is past the block's end",
+            "\"virgo mem list\" shows its length.",
+        ),
+        (A::GetBlock(_), Errno::RANGE) => (
+            "the offset is past the block's end",
+            "\"virgo mem list\" shows its length.",
+        ),
+        (A::Put(_), Errno::EXIST) => ("there is a value already", "Leave --add out to replace it."),
+        (A::Put(_), Errno::STALE) => (
+            "the value has changed meanwhile",
+            "Fetch it again, and decide anew.",
+        ),
+        (A::Delete(_), Errno::STALE) => (
+            "the value has changed meanwhile",
+            "Fetch it again, and decide anew.",
+        ),
+        (A::Put(_) | A::Take(_) | A::Delete(_) | A::Count(_), Errno::NOENT) => (
+            "there is no such value",
+            "\"virgo mem keys\" shows those of this node.",
+        ),
+        (A::Put(_) | A::Take(_) | A::Delete(_) | A::Count(_), Errno::INVAL) => {
+            ("a key has at least one byte", "Give one.")
+        }
+        (A::Put(_), Errno::FBIG) => (
+            "the value is larger than the limit for one item",
+            "\"virgo mem settings\" shows it (item_max), and raises it.",
+        ),
+        (A::Put(_) | A::Count(_), Errno::NOMEM) => (
+            "the limit on memory is reached, and nothing may be given up for it",
+            "\"virgo mem settings\" shows and raises it (memory_limit).",
+        ),
+        (A::Count(_), Errno::DOM) => (
+            "the value is no decimal number of 64 bits",
+            "Store one first.",
+        ),
+        (A::SetSettings, Errno::RANGE) => (
+            "a value is out of its bounds",
+            "doc/mempool.md has the bounds.",
+        ),
+        (A::Share(_) | A::MapShare(_) | A::Unshare(_), Errno::NOENT) => (
+            "no such namespace is shared",
+            "\"virgo mem share PREFIX\" makes one.",
+        ),
+        (A::Share(_), Errno::EXIST) => (
+            "it is shared already with another shape, or overlaps with one that is",
+            "Take that down first: \"virgo mem share --remove PREFIX\".",
+        ),
+        (A::Share(_), Errno::NOSPC) => (
+            "the limit on namespaces or on their memory is reached",
+            "Make a smaller one (--slots, --slot-size), or take one down.",
+        ),
+        (A::Share(_) | A::Unshare(_) | A::SetSettings, Errno::PERM | Errno::ACCESS) => (
+            "it is one for all users",
+            "Run it with sudo: CAP_SYS_ADMIN is needed.",
+        ),
+        (A::Share(_), Errno::INVAL) => (
+            "a prefix has 1 to 250 bytes; slots and their size are powers of two, 8 to 4194304 \
+             and 64 to 65536",
+            "Choose others.",
+        ),
+        (A::SeenChanges(_), Errno::INVAL) => ("the kernel has not counted that many", SAME_BUILD),
+        _ => return explain_any(errno, doctor),
+    };
+    (why.into(), next.into())
+}
+
+/// What an error number means whatever was attempted.
+fn explain_any(errno: Errno, doctor: String) -> (String, String) {
+    match errno {
+        Errno::NOTTY => (
             "the module does not know this command".into(),
             SAME_BUILD.into(),
         ),
-        (_, Errno::INVAL | Errno::TOOBIG) => (
+        Errno::INVAL | Errno::TOOBIG => (
             "the module does not take these values".into(),
             SAME_BUILD.into(),
         ),
-        (_, Errno::NOMEM) => (
+        Errno::NOMEM => (
             "the kernel has no memory left for it".into(),
             "Close some programs, and try again.".into(),
         ),
-        (_, Errno::BUSY) => ("it is in use".into(), "Try again later.".into()),
-        (_, Errno::INTR) => ("a signal came".into(), "Try again.".into()),
-        (_, Errno::PERM | Errno::ACCESS) => (
+        Errno::BUSY => ("it is in use".into(), "Try again later.".into()),
+        Errno::INTR => ("a signal came".into(), "Try again.".into()),
+        Errno::PERM | Errno::ACCESS => (
             "this user may not do that".into(),
             "Run it with sudo.".into(),
         ),
-        (_, errno) => (system_text(errno), doctor),
+        errno => (system_text(errno), doctor),
     }
 }
 
@@ -267,6 +463,14 @@ pub fn errno_name(errno: i32) -> String {
         Errno::NOSYS => "ENOSYS",
         Errno::OVERFLOW => "EOVERFLOW",
         Errno::OPNOTSUPP => "EOPNOTSUPP",
+        Errno::FBIG => "EFBIG",
+        Errno::DOM => "EDOM",
+        Errno::STALE => "ESTALE",
+        Errno::MSGSIZE => "EMSGSIZE",
+        Errno::NAMETOOLONG => "ENAMETOOLONG",
+        Errno::HOSTDOWN => "EHOSTDOWN",
+        Errno::TIMEDOUT => "ETIMEDOUT",
+        Errno::NOTCONN => "ENOTCONN",
         _ => return format!("errno {errno}"),
     };
     name.into()
@@ -290,6 +494,25 @@ mod tests {
             Action::Seen(9),
             Action::Map,
             Action::Poll,
+            Action::Open(uapi::MEMPOOL_DEVICE),
+            Action::Malloc(5),
+            Action::SetBlock("1f".into()),
+            Action::GetBlock("1f".into()),
+            Action::FreeBlock("1f".into()),
+            Action::ListBlocks,
+            Action::Stat,
+            Action::Put("a key".into()),
+            Action::Take("a key".into()),
+            Action::Delete("a key".into()),
+            Action::Count("a key".into()),
+            Action::Scan,
+            Action::Flush,
+            Action::Settings,
+            Action::SetSettings,
+            Action::Share("a:".into()),
+            Action::Unshare("a:".into()),
+            Action::MapShare("a:".into()),
+            Action::SeenChanges(3),
         ]
     }
 

@@ -4,8 +4,9 @@
 //!
 //! The contract:
 //!
-//! - **Thin.** One call for each ioctl of `include/uapi/linux/virgo.h`, and one reader for the
-//!   profiler's mapped buffer. No state is kept that the kernel keeps.
+//! - **Thin.** One call for each ioctl of `include/uapi/linux/virgo.h`, and one reader each for the
+//!   profiler's mapped buffer and the memory pool's mapped namespaces ([`mempool`]). No state is
+//!   kept that the kernel keeps.
 //! - **Thread-safe.** Every method takes `&self`, but for those of a [`Ring`], which is one
 //!   reader's position. Open as many as needed: they never disturb each other or the kernel.
 //! - **Quiet.** It never prints and never exits.
@@ -40,14 +41,18 @@
     target_has_atomic = "64",
     target_pointer_width = "64"
 )))]
-compile_error!("the profiler's buffer is read by 64-bit atomic loads: a 64-bit Linux is needed");
+compile_error!("the kernel's buffers are read by 64-bit atomic loads: a 64-bit Linux is needed");
 
+pub mod cloud;
 mod control;
 mod delta;
 mod error;
+mod mapped;
+pub mod mempool;
 mod profiler;
 mod ring;
 mod sample;
+pub mod snapshot;
 mod sys;
 
 pub use control::{Control, Modules, Version};

@@ -92,6 +92,9 @@ pub enum LayoutError {
     Layout(u32),
     /// Record or header sizes that no layout has.
     Sizes,
+    /// A table of named values begins with other words, is of another layout, or has impossible
+    /// sizes.
+    Table(&'static str),
 }
 
 impl fmt::Display for LayoutError {
@@ -105,6 +108,7 @@ impl fmt::Display for LayoutError {
                 uapi::PROFILER_LAYOUT
             ),
             LayoutError::Sizes => write!(f, "the buffer's header has impossible sizes"),
+            LayoutError::Table(what) => write!(f, "its table {what}"),
         }
     }
 }

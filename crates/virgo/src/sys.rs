@@ -34,6 +34,18 @@ unsafe impl Plain for uapi::ProfilerRate {}
 unsafe impl Plain for uapi::ProfilerInfo {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::ProfilerSeen {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::MemMalloc {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::MemFree {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::MemStat {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::MemFlush {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::MemSettings {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::MemSeen {}
 
 /// Opens a device for reading and writing.
 pub(crate) fn open_device(path: &str) -> Result<OwnedFd, Errno> {
@@ -78,6 +90,157 @@ pub(crate) fn list(fd: impl AsFd, entries: &mut [uapi::ProfilerEntry]) -> Result
         unsafe { ioctl(fd.as_fd(), updater) }
     })?;
     Ok(argument.count)
+}
+
+/// One ioctl whose argument holds addresses.
+///
+/// # Safety
+///
+/// The command of `OPCODE` takes a `T`, which is `repr(C)` and of which any bytes are a valid
+/// value. Until the call returns, the addresses in `value` are those of memory that the kernel may
+/// read and write as the command's documentation says.
+unsafe fn call_at<const OPCODE: Opcode, T>(fd: impl AsFd, value: &mut T) -> Result<(), Errno> {
+    const { assert!((OPCODE >> 16) & 0x3fff == size_of::<T>() as Opcode) };
+    // SAFETY: the size in OPCODE is that of `T`; the rest is the caller's promise.
+    let updater = unsafe { Updater::<OPCODE, T>::new(value) };
+    // SAFETY: as above.
+    unsafe { ioctl(fd.as_fd(), updater) }
+}
+
+/// A length for a field of 32 bits. What is longer is longer than any limit of the kernel's.
+fn length32(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+/// `VIRGO_MEM_IOC_SET` of `data`.
+pub(crate) fn mem_set(fd: impl AsFd, io: &mut uapi::MemIo, data: &[u8]) -> Result<(), Errno> {
+    let before = *io;
+    retry_on_intr(|| {
+        *io = uapi::MemIo {
+            address: data.as_ptr() as u64,
+            length: data.len() as u64,
+            ..before
+        };
+        // SAFETY: SET reads `length` bytes at `address`, which are borrowed.
+        unsafe { call_at::<{ uapi::MEM_IOC_SET }, _>(&fd, io) }
+    })
+}
+
+/// `VIRGO_MEM_IOC_GET` into `room`.
+pub(crate) fn mem_get(fd: impl AsFd, io: &mut uapi::MemIo, room: &mut [u8]) -> Result<(), Errno> {
+    let before = *io;
+    retry_on_intr(|| {
+        *io = uapi::MemIo {
+            address: room.as_mut_ptr() as u64,
+            length: room.len() as u64,
+            ..before
+        };
+        // SAFETY: GET writes at most `length` bytes at `address`, which are borrowed mutably.
+        unsafe { call_at::<{ uapi::MEM_IOC_GET }, _>(&fd, io) }
+    })
+}
+
+/// `VIRGO_MEM_IOC_LIST` into `entries`; returns how many there are in all.
+pub(crate) fn mem_list(fd: impl AsFd, entries: &mut [uapi::MemBlock]) -> Result<u32, Errno> {
+    let mut argument = uapi::MemList {
+        size: size_of::<uapi::MemList>() as u32,
+        entries: entries.as_mut_ptr() as u64,
+        capacity: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        ..Default::default()
+    };
+    // SAFETY: LIST writes at most `capacity` entries, which are borrowed mutably, and of which any
+    // bytes are valid ones.
+    retry_on_intr(|| unsafe { call_at::<{ uapi::MEM_IOC_LIST }, _>(&fd, &mut argument) })?;
+    Ok(argument.count)
+}
+
+/// `VIRGO_MEM_IOC_PUT`. Not made again after a signal: `append` twice would be wrong.
+pub(crate) fn mem_put(
+    fd: impl AsFd,
+    put: &mut uapi::MemPut,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), Errno> {
+    put.key = key.as_ptr() as u64;
+    put.key_len = length32(key);
+    put.value = value.as_ptr() as u64;
+    put.value_len = length32(value);
+    // SAFETY: PUT reads the key and the value, of the lengths told, which are borrowed.
+    unsafe { call_at::<{ uapi::MEM_IOC_PUT }, _>(fd, put) }
+}
+
+/// `VIRGO_MEM_IOC_TAKE` into `room`.
+pub(crate) fn mem_take(
+    fd: impl AsFd,
+    take: &mut uapi::MemTake,
+    key: &[u8],
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    let before = *take;
+    retry_on_intr(|| {
+        *take = uapi::MemTake {
+            key: key.as_ptr() as u64,
+            key_len: length32(key),
+            value: room.as_mut_ptr() as u64,
+            capacity: length32(room),
+            ..before
+        };
+        // SAFETY: TAKE reads the key and writes at most `capacity` bytes at `value`: both are
+        // borrowed, the latter mutably.
+        unsafe { call_at::<{ uapi::MEM_IOC_TAKE }, _>(&fd, take) }
+    })
+}
+
+/// `VIRGO_MEM_IOC_DROP`. Not made again after a signal.
+pub(crate) fn mem_drop(fd: impl AsFd, drop: &mut uapi::MemDrop, key: &[u8]) -> Result<(), Errno> {
+    drop.key = key.as_ptr() as u64;
+    drop.key_len = length32(key);
+    // SAFETY: DROP reads the key, which is borrowed.
+    unsafe { call_at::<{ uapi::MEM_IOC_DROP }, _>(fd, drop) }
+}
+
+/// `VIRGO_MEM_IOC_COUNT`. Not made again after a signal.
+pub(crate) fn mem_count(
+    fd: impl AsFd,
+    count: &mut uapi::MemCount,
+    key: &[u8],
+) -> Result<(), Errno> {
+    count.key = key.as_ptr() as u64;
+    count.key_len = length32(key);
+    // SAFETY: COUNT reads the key, which is borrowed.
+    unsafe { call_at::<{ uapi::MEM_IOC_COUNT }, _>(fd, count) }
+}
+
+/// `VIRGO_MEM_IOC_SCAN` into `room`: words, since records are aligned to eight bytes.
+pub(crate) fn mem_scan(
+    fd: impl AsFd,
+    scan: &mut uapi::MemScan,
+    room: &mut [u64],
+) -> Result<(), Errno> {
+    let before = *scan;
+    let bytes = room.len().saturating_mul(size_of::<u64>());
+    retry_on_intr(|| {
+        *scan = uapi::MemScan {
+            buffer: room.as_mut_ptr() as u64,
+            capacity: u32::try_from(bytes).unwrap_or(u32::MAX),
+            ..before
+        };
+        // SAFETY: SCAN writes at most `capacity` bytes at `buffer`, which are borrowed mutably, and
+        // any bytes make valid numbers.
+        unsafe { call_at::<{ uapi::MEM_IOC_SCAN }, _>(&fd, scan) }
+    })
+}
+
+/// `VIRGO_MEM_IOC_SHARE`.
+pub(crate) fn mem_share(
+    fd: impl AsFd,
+    share: &mut uapi::MemShare,
+    prefix: &[u8],
+) -> Result<(), Errno> {
+    share.prefix = prefix.as_ptr() as u64;
+    share.prefix_len = length32(prefix);
+    // SAFETY: SHARE reads the prefix, which is borrowed.
+    unsafe { call_at::<{ uapi::MEM_IOC_SHARE }, _>(fd, share) }
 }
 
 /// Waits until `fd` is readable. `false` after `timeout`, or when a signal came.
