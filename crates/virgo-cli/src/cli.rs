@@ -2,6 +2,8 @@
 
 //! The command line. Help, manual pages and completions are all made from this.
 
+pub(crate) mod mem;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -56,6 +58,12 @@ pub(crate) enum Command {
     Profiler {
         #[command(subcommand)]
         command: Profiler,
+    },
+    /// Use the memory pool: blocks of memory, and named values
+    #[command(after_help = mem::EXAMPLES)]
+    Mem {
+        #[command(subcommand)]
+        command: mem::Mem,
     },
     /// Use memory, as the original profiler's test program does
     Work(Work),

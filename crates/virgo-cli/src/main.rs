@@ -11,6 +11,7 @@ mod cli;
 mod collect;
 mod doctor;
 mod gate;
+mod mem;
 mod monitor;
 mod pages;
 mod plot;
@@ -73,6 +74,7 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Status => status::run(json),
         cli::Command::Version => status::version(json),
         cli::Command::Profiler { command } => profiler::run(command, json),
+        cli::Command::Mem { command } => mem::run(command, json),
         cli::Command::Work(options) => work::run(&options),
         cli::Command::Completions { shell } => pages::completions(shell),
         cli::Command::Mangen { directory } => pages::manual(&directory),

@@ -31,7 +31,7 @@ fn has_modules() -> bool {
 
 #[test]
 fn wrong_usage_exits_with_2_and_says_why() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 28] = [
         (&[], "Usage"),
         (&["nonsense"], "nonsense"),
         (&["profiler"], "Usage"),
@@ -48,6 +48,21 @@ fn wrong_usage_exits_with_2_and_says_why() {
         (&["profiler", "case", "3"], "3"),
         (&["profiler", "plot", "in.csv", "-o", "out.pdf"], ".svg"),
         (&["profiler", "top", "--json"], "--batch"),
+        (&["mem"], "Usage"),
+        (&["mem", "malloc"], "SIZE"),
+        (&["mem", "malloc", "much"], "number of bytes"),
+        (
+            &["mem", "malloc", "1K", "--node", "1", "--stripe"],
+            "--stripe",
+        ),
+        (&["mem", "set", "12", "x"], "32 hexadecimal digits"),
+        (&["mem", "free"], "BLOCK"),
+        (&["mem", "put"], "KEY"),
+        (&["mem", "put", "k", "v", "--add", "--append"], "--append"),
+        (&["mem", "put", "k", "v", "--file", "f"], "--file"),
+        (&["mem", "take", "k", "--here", "--node", "2"], "--node"),
+        (&["mem", "load", "f", "--check", "--salvage"], "--salvage"),
+        (&["mem", "settings", "--evict", "perhaps"], "perhaps"),
     ];
     for (arguments, words) in cases {
         let output = virgo(arguments);
@@ -65,7 +80,7 @@ fn without_the_modules_every_command_says_what_to_do() {
     if has_modules() {
         return;
     }
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 24] = [
         &["status"],
         &["profiler", "list"],
         &["profiler", "rate"],
@@ -77,6 +92,19 @@ fn without_the_modules_every_command_says_what_to_do() {
         &["profiler", "top", "--batch", "1"],
         &["profiler", "run", "--", "true"],
         &["work", "1", "R", "1", "--register"],
+        &["mem", "malloc", "100"],
+        &["mem", "get", "0123456789abcdef0123456789abcdef"],
+        &["mem", "free", "0123456789abcdef0123456789abcdef"],
+        &["mem", "list"],
+        &["mem", "stat"],
+        &["mem", "put", "key", "value"],
+        &["mem", "take", "key"],
+        &["mem", "delete", "key"],
+        &["mem", "count", "key"],
+        &["mem", "keys"],
+        &["mem", "watch", "a:"],
+        &["mem", "save", "-"],
+        &["mem", "share", "a:"],
     ];
     for arguments in cases {
         let output = virgo(arguments);
@@ -373,4 +401,79 @@ fn files_that_cannot_be_drawn_are_named_with_the_line() {
         text(&output.stderr).contains("no such file or directory"),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_file_of_values_is_checked_without_the_modules() {
+    let folder = directory("snapshot");
+    let path = folder.join("values.virgomem");
+    let name = path.to_str().unwrap();
+    let mut writer = virgo::snapshot::Writer::new(Vec::new(), 1).unwrap();
+    for key in ["one", "two"] {
+        writer
+            .add(&virgo::snapshot::Saved {
+                key: key.into(),
+                value: b"value".to_vec(),
+                ..Default::default()
+            })
+            .unwrap();
+    }
+    let (mut bytes, _) = writer.finish().unwrap();
+    fs::write(&path, &bytes).unwrap();
+    let output = virgo(&["mem", "load", "--check", name]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stderr).contains("is whole: 2 values"));
+    let output = virgo(&["mem", "load", "--check", "--json", name]);
+    assert_eq!(text(&output.stdout), "{\"bytes\":136,\"values\":2}\n");
+
+    let at = bytes.len() - 30;
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let output = virgo(&["mem", "load", name]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("is damaged") && message.contains("--salvage"),
+        "{message}"
+    );
+
+    let cases: [(&[u8], &str); 2] = [
+        (b"something else", "virgo mem save"),
+        (&bytes[..60], "cut off"),
+    ];
+    for (content, words) in cases {
+        fs::write(&path, content).unwrap();
+        let output = virgo(&["mem", "load", "--check", name]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(words), "{output:?}");
+    }
+}
+
+#[test]
+fn each_command_of_the_memory_pool_has_an_example() {
+    let output = virgo(&["mem", "--help"]);
+    let help = text(&output.stdout).to_owned();
+    assert!(help.contains("Examples:"), "{help}");
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let mut count = 0;
+    for line in commands.take_while(|line| !line.is_empty()) {
+        // A description may go on in a line of its own, further in.
+        let Some(name) = line
+            .strip_prefix("  ")
+            .and_then(|rest| rest.split(' ').next())
+        else {
+            continue;
+        };
+        if name.is_empty() {
+            continue;
+        }
+        let output = virgo(&["mem", name, "--help"]);
+        let help = text(&output.stdout);
+        assert!(
+            help.contains("Example") && help.contains("virgo mem "),
+            "{name}: {help}"
+        );
+        count += 1;
+    }
+    assert!(count >= 16, "{help}");
 }
