@@ -34,9 +34,11 @@ pub const VERSION_NUMBER: u32 = VERSION.0 << 16 | VERSION.1 << 8 | VERSION.2;
 #[macro_export]
 macro_rules! virgo_module_version {
     () => {
-        #[used]
-        #[link_section = ".modinfo"]
-        static VIRGO_VERSION: [u8; 14] = *b"version=0.1.0\0";
+        // Not by a static with `#[used]`: with newer compilers its section has other flags than the
+        // kernel's own, so there would be two of the name, and the kernel refuses such a module.
+        ::core::arch::global_asm!(
+            ".section \".modinfo\",\"a\"\n.asciz \"version=0.1.0\"\n.previous"
+        );
     };
 }
 
