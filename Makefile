@@ -25,17 +25,20 @@ help:
 	@echo '  make test            every test, on the stock kernels; ends with "N passed, N failed"'
 	@echo '  make check           no guest, seconds: rustfmt, clippy, unit tests, shellcheck, rules'
 	@echo '  make test-debug      the tests on a debug kernel (built once, 20 to 50 minutes)'
+	@echo '  make test-kernels    the guest suites on Debian testing'"'"'s kernel (another compiler)'
+	@echo '  make fuzz            the parsers, a minute each, with libFuzzer'
 	@echo '  make bench-profiler  what a sample costs, beside a /proc poll and pidstat'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
 	@echo '  make user            the virgo command alone, target/release/virgo'
 	@echo '  make modules_install into $$INSTALL_MOD_PATH/lib/modules/RELEASE/updates/'
-	@echo '  make install         the command, the scripts and the header, under $$DESTDIR$$PREFIX'
+	@echo '  make dkms            give the modules to DKMS, for each kernel that is installed later'
+	@echo '  make install         command, completions, man pages, scripts, header, under $$DESTDIR$$PREFIX'
 	@echo '  make setup           fetch and make all that the others need, now'
 	@echo '  make clean           remove build/, target/ and out/'
 	@echo '  make distclean       and the cache, $(CACHE)'
 	@echo
-	@echo '  KERNEL=stock|next|debug|RELEASE   the kernel (now: $(KERNEL))'
+	@echo '  KERNEL=stock|next|testing|debug|RELEASE   the kernel (now: $(KERNEL))'
 	@echo '  KDIR=/lib/modules/`uname -r`/build  build on this machine for its own kernel;'
 	@echo '                                    insmod-scripts/preflight tells whether that can work'
 	@echo '  V=1 W=1                           more words; more warnings'
@@ -73,6 +76,15 @@ test:
 test-debug:
 	@tests/run --debug
 
+.PHONY: fuzz
+fuzz:
+	@scripts/setup --quiet --root
+	@scripts/fuzz
+
+.PHONY: test-kernels
+test-kernels:
+	@tests/run --kernel testing --guests
+
 .PHONY: check lint
 check lint:
 	@scripts/setup --quiet --root
@@ -90,6 +102,10 @@ else
 	@scripts/install-modules $(if $(filter-out undefined default file,$(origin KERNEL)),'$(KERNEL)')
 endif
 
+.PHONY: dkms
+dkms:
+	@KERNEL='$(if $(filter-out undefined default file,$(origin KERNEL)),$(KERNEL))' scripts/install-dkms
+
 .PHONY: install
 install:
 	@test -e target/release/virgo || { echo 'make install: run make user first' >&2; exit 1; }
@@ -102,6 +118,9 @@ install:
 		section=$${page##*.}; \
 		install -D -m 0644 "$$page" '$(DESTDIR)$(PREFIX)'"/share/man/man$$section/$${page##*/}"; \
 	done
+	install -D -m 0644 target/completions/virgo.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/virgo'
+	install -D -m 0644 target/completions/_virgo '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_virgo'
+	install -D -m 0644 target/completions/virgo.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/virgo.fish'
 
 .PHONY: clean
 clean:

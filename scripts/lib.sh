@@ -6,6 +6,9 @@
 #   REPO    the repository (absolute)
 #   CACHE   ${XDG_CACHE_HOME:-~/.cache}/virgo, where all that can be made again is kept
 #   ROOT    $CACHE/root, the Debian root everything is built and run in (see in-root)
+#
+# VIRGO_SUITE names another Debian than trixie for that root, which is $CACHE/root-SUITE then: the
+# kernels of that suite are built for there, with its compilers (make test-kernels).
 
 set -euo pipefail
 umask 022
@@ -13,12 +16,17 @@ umask 022
 REPO=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 : "${HOME:=/root}"
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/virgo
+VIRGO_HOME_SUITE=trixie
+VIRGO_SUITE=${VIRGO_SUITE:-$VIRGO_HOME_SUITE}
+case $VIRGO_SUITE in
+"$VIRGO_HOME_SUITE") ROOT=$CACHE/root ;;
+*[!a-z]*) printf '"%s" is not the name of a Debian suite\n' "$VIRGO_SUITE" >&2; exit 2 ;;
+*) ROOT=$CACHE/root-$VIRGO_SUITE ;;
+esac
 # shellcheck disable=SC2034 # for those who source this
-ROOT=${VIRGO_ROOT:-$CACHE/root}
+ROOT=${VIRGO_ROOT:-$ROOT}
 PROG=${0##*/}
-# shellcheck disable=SC2034
-VIRGO_SUITE=trixie
-export REPO CACHE
+export REPO CACHE VIRGO_SUITE
 
 # Messages go to stderr: stdout belongs to what a script was asked for.
 say()  { printf '%s\n' "$*" >&2; }
@@ -120,10 +128,11 @@ enter_root() {
 	exec "$REPO/scripts/in-root" -- "$REPO/scripts/$PROG" "$@"
 }
 
-# kernel_release NAME : the release that stock, next, or debug stands for; a release is itself.
+# kernel_release NAME : the release that stock, next, testing, or debug stands for; a release is
+# itself.
 kernel_release() {
 	case $1 in
-	stock | next)
+	stock | next | testing)
 		[ -s "$CACHE/kernel/names/$1" ] || "$REPO/scripts/setup" --kernel "$1" >&2 || return
 		cat "$CACHE/kernel/names/$1"
 		;;
@@ -131,7 +140,7 @@ kernel_release() {
 		[ -s "$CACHE/kernel/names/debug" ] || "$REPO/scripts/build-debug-kernel" >&2 || return
 		cat "$CACHE/kernel/names/debug"
 		;;
-	'' | *[!A-Za-z0-9.+~_-]* | -* | .*) die "\"$1\" is not a kernel release (stock, next, debug, or as uname -r prints it)" ;;
+	'' | *[!A-Za-z0-9.+~_-]* | -* | .*) die "\"$1\" is not a kernel release (stock, next, testing, debug, or as uname -r prints it)" ;;
 	*) printf '%s\n' "$1" ;;
 	esac
 }
@@ -143,4 +152,9 @@ kernel_dir() {
 	else
 		printf '%s\n' "/usr/src/linux-headers-$1"
 	fi
+}
+
+# kernel_suite RELEASE : the Debian whose root has its headers and its compiler.
+kernel_suite() {
+	cat "$CACHE/kernel/$1/suite" 2>/dev/null || printf '%s\n' "$VIRGO_HOME_SUITE"
 }

@@ -16,6 +16,14 @@ pub mod sys;
 
 use std::time::{Duration, Instant};
 
+/// Is this the debug kernel (scripts/build-debug-kernel), on which everything takes ten times as
+/// long or more? What is a matter of quantity alone may be less there.
+#[must_use]
+pub fn debug_kernel() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .is_ok_and(|release| release.contains("virgodebug"))
+}
+
 /// How long anything may take that ought to happen at once. Emulated machines are slow, and debug
 /// kernels slower.
 pub const SOON: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use virgo_tests::module::{self, Machine};
 use virgo_tests::sys::Errno;
-use virgo_tests::{long, wait_until, SOON};
+use virgo_tests::{debug_kernel, long, wait_until, SOON};
 
 const MODULE: &str = "virgo-selftest";
 const ECHO: u16 = 17000;
@@ -552,7 +552,11 @@ fn available() -> i64 {
 
 #[test]
 fn unloading_under_load_is_an_ordinary_thing() {
-    let (rounds, each) = if long() { (100, 250) } else { (8, 250) };
+    let (rounds, each) = match (long(), debug_kernel()) {
+        (true, _) => (100, 250),
+        (_, true) => (3, 25),
+        _ => (8, 250),
+    };
     let mut after_first = 0;
     for round in 0..rounds {
         let machine = services("max_connections=400");
@@ -561,7 +565,7 @@ fn unloading_under_load_is_an_ordinary_thing() {
             for started in &started {
                 scope.spawn(move || traffic(each, started));
             }
-            // A thousand in all, and every one of them has been in traffic.
+            // A thousand in all (on stock kernels), and every one of them has been in traffic.
             let full = wait_until(SOON, || {
                 started.iter().all(|n| n.load(Ordering::Relaxed) > 1)
             });
