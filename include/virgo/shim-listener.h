@@ -54,7 +54,8 @@ int virgo_sock_listen(const struct virgo_addr *addr, int backlog,
 		      struct socket **out);
 int virgo_sock_accept(struct socket *listener, unsigned int send_buffer,
 		      struct virgo_addr *peer, struct socket **out);
-int virgo_sock_connect(const struct virgo_addr *addr, unsigned int connect_ms,
+int virgo_sock_connect(const struct virgo_addr *addr,
+		       const struct virgo_addr *from, unsigned int connect_ms,
 		       unsigned int io_ms, struct socket **out);
 void virgo_sock_free(struct socket *sock);
 int virgo_sock_local(struct socket *sock, struct virgo_addr *addr);

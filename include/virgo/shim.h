@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 struct file;
+struct kvec;
 struct mm_struct;
 struct proc_dir_entry;
 struct seq_file;
@@ -75,5 +76,11 @@ struct virgo_shim_proc *virgo_shim_proc_create(const char *path, umode_t mode,
 void virgo_shim_proc_remove(struct virgo_shim_proc *proc);
 struct proc_dir_entry *virgo_shim_proc_mkdir(const char *path);
 void virgo_shim_proc_rmdir(struct proc_dir_entry *dir);
+
+/* Of virgo-core alone; not exported. */
+void virgo_shim_hmac_sha256(const u8 *key, size_t key_len,
+			    const struct kvec *pieces, size_t count, u8 *out);
+int virgo_shim_differ(const u8 *left, const u8 *right, size_t len);
+void virgo_shim_wipe(void *memory, size_t len);
 
 #endif /* _VIRGO_SHIM_H */

@@ -214,7 +214,7 @@ pub fn owner(key: &[u8]) -> NodeId {
 /// - `EBUSY`: [`MAX_IN_FLIGHT`] requests to the node are under way, or its own limit is reached.
 /// - `ENOBUFS`: more bytes wait to be sent to it than allowed.
 /// - `ENODEV`: the module is not loaded there.
-/// - `ERESTARTSYS`, `EINTR`: a signal came; whether the request was carried out is not known.
+/// - `EINTR`: a signal came; whether the request was carried out is not known.
 /// - `ENOMEM`, or the handler's own.
 pub fn call(
     node: NodeId,

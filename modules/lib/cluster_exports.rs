@@ -10,10 +10,20 @@ use core::{
     slice, //
 };
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc, //
+    }, //
+};
 
 use crate::{
-    cluster,
+    cluster::Cluster,
     lib::{
         cluster::{
             NodeId,
@@ -27,6 +37,42 @@ use crate::{
     },
 };
 
+/// The cluster that the exported functions work on; null before there is one and after.
+///
+/// # Invariants
+///
+/// Null, or the cluster that an [`Opened`] holds.
+static CLUSTER: Atomic<*mut Cluster> = Atomic::new(ptr::null_mut());
+
+/// The cluster, opened to other modules. Drop closes it to them: each that could call pins this
+/// module, so there are none by then.
+pub(crate) struct Opened(Arc<Cluster>);
+
+impl Opened {
+    /// Opens it. Once, in the module's init.
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        // INVARIANT: Held by the value that is returned. Release: what it holds is complete.
+        CLUSTER.store(Arc::as_ptr(&cluster).cast_mut(), Release);
+        Opened(cluster)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        CLUSTER.store(ptr::null_mut(), Release);
+        self.0.close();
+    }
+}
+
+/// Does something with the cluster. `ENODEV` without one, which no other module meets.
+fn with<T>(action: impl FnOnce(&Cluster) -> T) -> Result<T> {
+    // Acquire: pairs with the store that opened it.
+    let cluster = CLUSTER.load(Acquire);
+    // SAFETY: By the invariant it is null or held, and is not given up while a module that can
+    // call this is loaded.
+    unsafe { cluster.as_ref() }.map(action).ok_or(ENODEV)
+}
+
 fn status(result: Result) -> i32 {
     result.map_or_else(Error::to_errno, |()| 0)
 }
@@ -34,7 +80,7 @@ fn status(result: Result) -> i32 {
 /// This node's number. May sleep.
 #[no_mangle]
 pub(crate) extern "C" fn virgo_core_cluster_me() -> u32 {
-    cluster::me().number()
+    with(|cluster| cluster.me().number()).unwrap_or(0)
 }
 crate::virgo_export!(virgo_core_cluster_me);
 
@@ -55,13 +101,19 @@ pub(crate) unsafe extern "C" fn virgo_core_cluster_nodes(
         return EINVAL.to_errno() as isize;
     }
     let mut count = 0;
-    cluster::each_node(|node| {
-        if count < capacity {
-            // SAFETY: By the safety requirements, and below the capacity.
-            unsafe { ptr::write(out.wrapping_add(count), node) };
-            count = count.saturating_add(1);
-        }
+    let told = with(|cluster| {
+        cluster.each_node(|node| {
+            if count < capacity {
+                // SAFETY: By the safety requirements, and below the capacity.
+                unsafe { ptr::write(out.wrapping_add(count), node) };
+                count = count.saturating_add(1);
+            }
+        });
     });
+    if let Err(error) = told {
+        // CAST: an errno fits.
+        return error.to_errno() as isize;
+    }
     isize::try_from(count).unwrap_or(isize::MAX)
 }
 crate::virgo_export!(virgo_core_cluster_nodes);
@@ -80,7 +132,7 @@ pub(crate) unsafe extern "C" fn virgo_core_cluster_pick(
     status(
         Policy::from_numbers(policy, node)
             .ok_or(EINVAL)
-            .and_then(cluster::pick)
+            .and_then(|policy| with(|cluster| cluster.pick(policy))?)
             // SAFETY: By the safety requirements.
             .map(|node| unsafe { chosen.write(node.number()) }),
     )
@@ -95,7 +147,8 @@ crate::virgo_export!(virgo_core_cluster_pick);
 #[no_mangle]
 pub(crate) unsafe extern "C" fn virgo_core_cluster_owner(key: *const u8, length: usize) -> u32 {
     // SAFETY: By the safety requirements.
-    cluster::owner(unsafe { slice::from_raw_parts(key, length) }).number()
+    let key = unsafe { slice::from_raw_parts(key, length) };
+    with(|cluster| cluster.owner(key).number()).unwrap_or(0)
 }
 crate::virgo_export!(virgo_core_cluster_owner);
 
@@ -122,7 +175,9 @@ pub(crate) unsafe extern "C" fn virgo_core_cluster_call(
             .ok_or(EINVAL)
             .and_then(|module| {
                 let node = NodeId::from_number(node);
-                cluster::call(node, module, operation, input, reply_limit, timeout_ms)
+                with(|cluster| {
+                    cluster.call(node, module, operation, input, reply_limit, timeout_ms)
+                })?
             })
             // SAFETY: By the safety requirements.
             .map(|answer| unsafe { output.write(RawBuffer::from_vec(answer)) }),

@@ -54,6 +54,18 @@ pub fn enotconn() -> Error {
     Error::from_errno(-(bindings::ENOTCONN as i32))
 }
 
+/// ENOKEY, likewise.
+pub fn enokey() -> Error {
+    // CAST: 126, a constant.
+    Error::from_errno(-(bindings::ENOKEY as i32))
+}
+
+/// EKEYREJECTED, likewise.
+pub fn ekeyrejected() -> Error {
+    // CAST: 129, a constant.
+    Error::from_errno(-(bindings::EKEYREJECTED as i32))
+}
+
 /// ENOBUFS, likewise.
 pub fn enobufs() -> Error {
     // CAST: 105, a constant.

@@ -47,7 +47,7 @@ const STOP: c_ulong = c_ulong::MAX;
 
 impl<T: Shrink> Shrinker<T> {
     /// Registers it. `batch` objects are asked for at once. `ENOMEM`. May sleep.
-    pub fn new(name: &'static CStr, batch: u32, target: Arc<T>) -> Result<Self> {
+    pub fn new(name: &'static CStr, batch: i16, target: Arc<T>) -> Result<Self> {
         // SAFETY: The format takes one string, which is a C string.
         let raw = unsafe { ffi::shrinker_alloc(0, c"%s".as_char_ptr(), name.as_char_ptr()) };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;

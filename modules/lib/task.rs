@@ -241,6 +241,13 @@ pub fn may_observe(task: &Task, opener: Option<&File>) -> bool {
     unsafe { ffi::virgo_shim_may_observe(task.as_ptr(), opener_ptr(opener)) != 0 }
 }
 
+/// May the caller change how the machine is set up (CAP_SYS_ADMIN)? Does not sleep.
+pub fn may_set_up() -> bool {
+    // SAFETY: The function takes any number of a capability; this is one.
+    // CAST: 21, a constant.
+    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
+}
+
 /// May the caller change what concerns everybody (CAP_PERFMON, CAP_SYS_PTRACE or CAP_SYS_ADMIN)?
 pub fn may_administer(opener: Option<&File>) -> bool {
     // SAFETY: The file is alive by its type.

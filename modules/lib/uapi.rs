@@ -40,6 +40,11 @@ macro_rules! sized32 {
 
 sized32! {
     Query: 64,
+    NodesLoad: 88,
+    NodesList: 96,
+    NodesPolicy: 40,
+    NodePing: 32,
+    NodePick: 40,
     ProfilerTask: 40,
     ProfilerList: 40,
     ProfilerRate: 16,
@@ -167,6 +172,9 @@ pub unsafe trait Plain: Copy {}
 // SAFETY: Integers only; the sum of the fields' sizes is the structure's (include/uapi).
 unsafe impl Plain for abi::MemBlock {}
 static_assert!(size_of::<abi::MemBlock>() == 48);
+// SAFETY: As above.
+unsafe impl Plain for abi::Node {}
+static_assert!(size_of::<abi::Node>() == 208);
 // SAFETY: As above.
 unsafe impl Plain for abi::MemRecord {}
 static_assert!(size_of::<abi::MemRecord>() == 32);

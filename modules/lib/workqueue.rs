@@ -35,7 +35,16 @@ impl OwnedQueue {
     /// Makes a queue whose items run on any CPU, soon after they are queued, at most `at_once` at
     /// a time. May sleep.
     pub fn new(name: &'static CStr, at_once: u16) -> Result<Self> {
-        let flags = bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_HIGHPRI;
+        Self::with_flags(name, at_once, bindings::wq_flags_WQ_HIGHPRI)
+    }
+
+    /// As [`OwnedQueue::new`], for work that may take long: at ordinary priority. May sleep.
+    pub fn pool(name: &'static CStr, at_once: u16) -> Result<Self> {
+        Self::with_flags(name, at_once, 0)
+    }
+
+    fn with_flags(name: &'static CStr, at_once: u16, more: u32) -> Result<Self> {
+        let flags = bindings::wq_flags_WQ_UNBOUND | more;
         // SAFETY: The format takes one string, which is a C string.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(

@@ -151,12 +151,14 @@ EXPORT_SYMBOL_NS_GPL(virgo_sock_accept, "VIRGO");
 
 /**
  * virgo_sock_connect() - a connected socket for blocking use.
+ * @from: our address to connect from, whose port does not count; or NULL.
  * @connect_ms: longest wait for the connection; past it -EINPROGRESS.
  * @io_ms: longest wait of a send or a receive; past it -EAGAIN. 0: no bound.
  *
  * Process context, sleeps. Returns 0 or -errno.
  */
-int virgo_sock_connect(const struct virgo_addr *addr, unsigned int connect_ms,
+int virgo_sock_connect(const struct virgo_addr *addr,
+		       const struct virgo_addr *from, unsigned int connect_ms,
 		       unsigned int io_ms, struct socket **out)
 {
 	long io = io_ms ? msecs_to_jiffies(io_ms) : MAX_SCHEDULE_TIMEOUT;
@@ -175,6 +177,20 @@ int virgo_sock_connect(const struct virgo_addr *addr, unsigned int connect_ms,
 				MAX_SCHEDULE_TIMEOUT);
 	WRITE_ONCE(sock->sk->sk_rcvtimeo, io);
 	release_sock(sock->sk);
+	if (from) {
+		struct virgo_addr any_port = *from;
+		struct sockaddr_storage own;
+		int own_len;
+
+		any_port.port = 0;
+		own_len = virgo_to_sockaddr(&any_port, &own);
+		ret = own_len < 0 ? own_len :
+				    kernel_bind(sock, (void *)&own, own_len);
+		if (ret < 0) {
+			sock_release(sock);
+			return ret;
+		}
+	}
 	ret = kernel_connect(sock, (void *)&ss, len, 0);
 	if (ret < 0) {
 		sock_release(sock);

@@ -9,8 +9,12 @@ use kernel::{
 
 #[path = "../lib/cluster_exports.rs"]
 mod cluster_exports;
+#[path = "../lib/crypto.rs"]
+mod crypto;
 #[path = "../lib/mod.rs"]
 mod lib;
+#[path = "../lib/load.rs"]
+mod load;
 #[allow(dead_code, reason = "shared with programs; each module uses a part")]
 #[path = "../../crates/virgo-logic/src/imp/mod.rs"]
 mod logic;
@@ -23,6 +27,8 @@ mod registry;
 mod cluster;
 mod control;
 
+use cluster::Cluster;
+use cluster_exports::Opened;
 use control::{
     ControlFile,
     Shared, //
@@ -47,6 +53,14 @@ module! {
             default: 40000,
             description: "TCP port of the nodes among themselves (1-65535, default 40000)",
         },
+        policy: u32 {
+            default: 1,
+            description: "how nodes are chosen: 1 the least loaded, 2 random, 3 the better of two (default 1)",
+        },
+        seed: u64 {
+            default: 0,
+            description: "choices at random begin from it; 0: from the kernel's random numbers (default 0)",
+        },
     },
 }
 virgo_module_version!();
@@ -56,6 +70,8 @@ struct VirgoCore {
     /// Dropped first: from then on nobody opens the device.
     #[pin]
     device: Device<ControlFile>,
+    /// Then the port is closed, and what other nodes asked for is waited for.
+    cluster: Opened,
     /// The folder that the other modules put theirs into.
     proc: ProcDir,
 }
@@ -66,9 +82,16 @@ impl kernel::InPlaceModule for VirgoCore {
             cluster::check_parameters()?;
             let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
             let registry = Registry::new(changes.clone());
-            let shared = Arc::new(Shared { registry, changes }, GFP_KERNEL)?;
+            let cluster = Cluster::new()?;
+            let shared = Shared {
+                registry,
+                changes,
+                cluster: cluster.clone(),
+            };
+            let shared = Arc::new(shared, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
                 proc: ProcDir::new(c"virgo")?,
+                cluster: Opened::new(cluster),
                 // Last: the device can be opened from here on.
                 device <- Device::new(shared),
             }? Error))

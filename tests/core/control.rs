@@ -49,7 +49,7 @@ fn query_tells_version_features_and_modules() {
     assert_eq!(alone.abi, 2);
     assert_eq!(
         alone.features,
-        uapi::FEATURE_QUERY | uapi::FEATURE_POLL_MODULES
+        uapi::FEATURE_QUERY | uapi::FEATURE_POLL_MODULES | uapi::FEATURE_NODES
     );
     assert_eq!(alone.modules, CORE_BIT);
     assert_eq!((alone.flags, alone.reserved), (0, [0; 3]));

@@ -35,6 +35,103 @@ macro_rules! layout {
     };
 }
 
+/// What belongs to the nodes.
+fn nodes_rows(rows: &mut Rows) {
+    layout!(
+        rows,
+        uapi::NodeAddress,
+        "virgo_node_address",
+        [ip, scope, port, weight, reserved]
+    );
+    layout!(
+        rows,
+        uapi::NodesLoad,
+        "virgo_nodes_load",
+        [
+            size, flags, nodes, count, self_index, bind_ip, bind_port, bind_scope, key, key_length,
+            reserved0, generation, reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::Node,
+        "virgo_node",
+        [
+            id, state, ip, scope, port, weight, flags, load, runnable, cpus, pressure, free_kib,
+            total_kib, rtt_ns, since_ns, calls, failed, in_flight, reserved0, error
+        ]
+    );
+    layout!(
+        rows,
+        uapi::NodesList,
+        "virgo_nodes_list",
+        [
+            size,
+            flags,
+            entries,
+            capacity,
+            count,
+            generation,
+            bind_ip,
+            bind_port,
+            keyed,
+            connections,
+            strangers,
+            refused,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::NodesPolicy,
+        "virgo_nodes_policy",
+        [size, flags, policy, reserved0, seed, reserved]
+    );
+    layout!(
+        rows,
+        uapi::NodePing,
+        "virgo_node_ping",
+        [size, flags, node, timeout_ms, rtt_ns, reserved]
+    );
+    layout!(
+        rows,
+        uapi::NodePick,
+        "virgo_node_pick",
+        [size, flags, policy, node, key, key_length, reserved0, reserved]
+    );
+    let numbers: [(&str, u64); 23] = [
+        ("VIRGO_FEATURE_NODES", uapi::FEATURE_NODES),
+        ("VIRGO_NODES_MAX", uapi::NODES_MAX.into()),
+        ("VIRGO_NODE_WEIGHT_MAX", uapi::NODE_WEIGHT_MAX.into()),
+        ("VIRGO_NODES_KEY_MIN", uapi::NODES_KEY_MIN.into()),
+        ("VIRGO_NODES_KEY_MAX", uapi::NODES_KEY_MAX.into()),
+        ("VIRGO_NODE_ERROR_LEN", uapi::NODE_ERROR_LEN as u64),
+        ("VIRGO_POLICY_DEFAULT", uapi::POLICY_DEFAULT.into()),
+        (
+            "VIRGO_POLICY_LEAST_LOADED",
+            uapi::POLICY_LEAST_LOADED.into(),
+        ),
+        ("VIRGO_POLICY_RANDOM", uapi::POLICY_RANDOM.into()),
+        ("VIRGO_POLICY_TWO_CHOICES", uapi::POLICY_TWO_CHOICES.into()),
+        ("VIRGO_POLICY_NODE", uapi::POLICY_NODE.into()),
+        ("VIRGO_NODE_UP", uapi::NODE_UP.into()),
+        ("VIRGO_NODE_SUSPECT", uapi::NODE_SUSPECT.into()),
+        ("VIRGO_NODE_DOWN", uapi::NODE_DOWN.into()),
+        ("VIRGO_NODE_SELF", uapi::NODE_SELF.into()),
+        ("VIRGO_NODES_SET_POLICY", uapi::NODES_SET_POLICY.into()),
+        ("VIRGO_NODES_SET_SEED", uapi::NODES_SET_SEED.into()),
+        ("VIRGO_PICK_OWNER", uapi::PICK_OWNER.into()),
+        ("VIRGO_IOC_NODES_LOAD", uapi::IOC_NODES_LOAD.into()),
+        ("VIRGO_IOC_NODES_LIST", uapi::IOC_NODES_LIST.into()),
+        ("VIRGO_IOC_NODES_POLICY", uapi::IOC_NODES_POLICY.into()),
+        ("VIRGO_IOC_NODE_PING", uapi::IOC_NODE_PING.into()),
+        ("VIRGO_IOC_NODE_PICK", uapi::IOC_NODE_PICK.into()),
+    ];
+    for (name, value) in numbers {
+        rows.insert(name.into(), value);
+    }
+}
+
 /// What belongs to the memory pool.
 fn mempool_rows(rows: &mut Rows) {
     layout!(rows, uapi::Vuid, "virgo_vuid", [word]);
@@ -375,6 +472,7 @@ fn rust_rows() -> Rows {
     );
 
     mempool_rows(&mut rows);
+    nodes_rows(&mut rows);
 
     let constants: &[(&str, u64)] = &[
         ("VIRGO_IOC_MAGIC", uapi::IOC_MAGIC.into()),

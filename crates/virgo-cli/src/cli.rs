@@ -65,6 +65,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: mem::Mem,
     },
+    /// Show the cluster's nodes: who is up, how busy, and why not; load and change them
+    Nodes(Nodes),
     /// Use memory, as the original profiler's test program does
     Work(Work),
     /// Print a completion script for a shell
@@ -339,6 +341,140 @@ pub(crate) struct Work {
     /// Let the kernel use huge pages; else each page faults by itself, as in the original's time
     #[arg(long)]
     pub(crate) huge_pages: bool,
+}
+
+/// What stands at the end of "virgo nodes --help".
+const NODES_EXAMPLES: &str = "Examples:\n\n\
+  virgo nodes new-key /etc/virgo/key     once; copy it to every node\n\
+  virgo nodes load                       on every node\n\
+  virgo nodes load nodes.conf --key key --bind 10.0.0.1\n\
+  virgo nodes                            who is up, and how busy\n\
+  virgo nodes --watch --json             a line a second, for programs\n\
+  virgo nodes ping 10.0.0.2";
+
+#[derive(Debug, Args)]
+#[command(after_help = NODES_EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Nodes {
+    /// Again and again, after so many seconds
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    pub(crate) watch: Option<f64>,
+    /// With --watch: end after so many times
+    #[arg(short = 'n', long, value_name = "N", requires = "watch")]
+    pub(crate) count: Option<u64>,
+    #[command(subcommand)]
+    pub(crate) command: Option<NodesCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodesCommand {
+    /// Load the table of nodes from files
+    ///
+    /// A file names addresses, separated by commas or newlines: ADDRESS[:PORT][;WEIGHT], an IPv6
+    /// address with a port in brackets. This machine's own is among them. The table that was there
+    /// is replaced at once; connections to nodes that are in both go on.
+    ///
+    /// Without a key this node is alone, and no port is open. With one every frame between nodes is
+    /// authenticated by it.
+    #[command(after_help = NODES_EXAMPLES)]
+    Load(NodesLoad),
+    /// Forget the table: this node alone
+    Clear,
+    /// Ask nodes for a sign of life
+    Ping(NodesPing),
+    /// Show how nodes are chosen, or set it
+    Policy(NodesPolicy),
+    /// Choose a node as a request would, and print it
+    Pick(NodesPick),
+    /// Make a key for a cluster, in a new file that only its owner can read
+    NewKey {
+        /// The file
+        #[arg(value_hint = ValueHint::FilePath, default_value = "/etc/virgo/key")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesLoad {
+    /// Files that name the nodes; else /etc/virgo_cloud.conf and /etc/virgo_client.conf, as far as
+    /// they are there
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The cluster's key; else /etc/virgo/key, if it is there. Nobody but its owner may be able to
+    /// read it
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+    /// The address to listen on, with or without a port; else this node's own
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub(crate) bind: Option<String>,
+    /// Which of the nodes is this one; else the one whose address this machine has
+    #[arg(long = "self", value_name = "NODE")]
+    pub(crate) me: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesPing {
+    /// Nodes by address or number; else all others
+    #[arg(value_name = "NODE")]
+    pub(crate) nodes: Vec<String>,
+    /// How often, once a second
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub(crate) count: u64,
+    /// How long to wait for each, in seconds
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) timeout: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesPolicy {
+    /// What requests go by that name no policy of their own
+    #[arg(value_enum)]
+    pub(crate) policy: Option<NodePolicy>,
+    /// Begin choices at random anew from this number, to have them the same again; 0: at random
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesPick {
+    /// How to choose; else as the cluster is set to
+    #[arg(short, long, value_enum, conflicts_with_all = ["node", "key"])]
+    pub(crate) policy: Option<NodePolicy>,
+    /// This node, by address or number, if it is up
+    #[arg(long, value_name = "NODE", conflicts_with = "key")]
+    pub(crate) node: Option<String>,
+    /// The node that this key belongs to, up or not
+    #[arg(short, long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Choose so many times, and print how often each was chosen
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "key"
+    )]
+    pub(crate) count: u64,
+}
+
+/// How a node is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NodePolicy {
+    /// The node with the least load for its weight
+    LeastLoaded,
+    /// Any node, as likely as its weight
+    Random,
+    /// The less loaded of two nodes drawn at random
+    P2c,
+}
+
+impl NodePolicy {
+    pub(crate) fn of_library(self) -> virgo::NodePolicy {
+        match self {
+            NodePolicy::LeastLoaded => virgo::NodePolicy::LeastLoaded,
+            NodePolicy::Random => virgo::NodePolicy::Random,
+            NodePolicy::P2c => virgo::NodePolicy::TwoChoices,
+        }
+    }
 }
 
 /// Parses a time in seconds, 1 ms to a year.

@@ -13,6 +13,7 @@ mod doctor;
 mod gate;
 mod mem;
 mod monitor;
+mod nodes;
 mod pages;
 mod plot;
 mod plotfile;
@@ -75,6 +76,7 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Version => status::version(json),
         cli::Command::Profiler { command } => profiler::run(command, json),
         cli::Command::Mem { command } => mem::run(command, json),
+        cli::Command::Nodes(options) => nodes::run(&options, json),
         cli::Command::Work(options) => work::run(&options),
         cli::Command::Completions { shell } => pages::completions(shell),
         cli::Command::Mangen { directory } => pages::manual(&directory),

@@ -36,6 +36,18 @@ pub enum Action {
     Map,
     /// Understand the profiler's buffer.
     Layout,
+    /// `VIRGO_IOC_NODES_LOAD`, to listen here.
+    LoadNodes(std::net::SocketAddr),
+    /// `VIRGO_IOC_NODES_LOAD` of nothing.
+    ClearNodes,
+    /// `VIRGO_IOC_NODES_LIST`.
+    ListNodes,
+    /// `VIRGO_IOC_NODES_POLICY`.
+    NodePolicy,
+    /// `VIRGO_IOC_NODE_PING` of this node.
+    PingNode(String),
+    /// `VIRGO_IOC_NODE_PICK`.
+    PickNode,
     /// Wait for a device.
     Poll,
     /// `VIRGO_MEM_IOC_MALLOC` of so many bytes.
@@ -92,6 +104,12 @@ impl fmt::Display for Action {
             Action::Seen(head) => write!(f, "tell the kernel that {head} records were read"),
             Action::Map => write!(f, "map the profiler's buffer"),
             Action::Layout => write!(f, "read the profiler's buffer"),
+            Action::LoadNodes(_) => write!(f, "load the nodes"),
+            Action::ClearNodes => write!(f, "forget the nodes"),
+            Action::ListNodes => write!(f, "list the nodes"),
+            Action::NodePolicy => write!(f, "read or set how nodes are chosen"),
+            Action::PingNode(node) => write!(f, "reach node {node}"),
+            Action::PickNode => write!(f, "choose a node"),
             Action::Poll => write!(f, "wait for the kernel"),
             Action::Malloc(bytes) => write!(f, "make a block of {bytes} bytes"),
             Action::SetBlock(vuid) => write!(f, "write block {vuid}"),
@@ -206,7 +224,6 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
     let errno = Errno::from_raw_os_error(errno);
     let module = match action {
         A::Open(path) if *path == uapi::DEVICE => "virgo-core",
-        A::Query => "virgo-core",
         A::Open(path) if *path == uapi::MEMPOOL_DEVICE => "virgo-mempool",
         A::Malloc(_)
         | A::SetBlock(_)
@@ -227,6 +244,13 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         | A::MapShare(_)
         | A::Table
         | A::SeenChanges(_) => "virgo-mempool",
+        A::Query
+        | A::LoadNodes(_)
+        | A::ClearNodes
+        | A::ListNodes
+        | A::NodePolicy
+        | A::PingNode(_)
+        | A::PickNode => "virgo-core",
         _ => "virgo-profiler",
     };
     let load = format!(
@@ -285,6 +309,49 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::Seen(_), Errno::INVAL) => (
             "the kernel has not written that many, or this is not the profiler's own device".into(),
             SAME_BUILD.into(),
+        ),
+        (A::LoadNodes(bind), Errno::NOKEY) => (
+            format!(
+                "without a key other nodes cannot be authenticated, so there can be none, and no \
+                 address wider than loopback be listened on ({bind} was asked for)"
+            ),
+            "Make a key with \"virgo nodes new-key /etc/virgo/key\", and copy it to every node."
+                .into(),
+        ),
+        (A::LoadNodes(_), Errno::KEYREJECTED) => (
+            format!(
+                "the key is shorter than {} bytes or longer than {}",
+                uapi::NODES_KEY_MIN,
+                uapi::NODES_KEY_MAX
+            ),
+            "Make one with \"virgo nodes new-key FILE\".".into(),
+        ),
+        (A::LoadNodes(_), Errno::NOSPC) => (
+            format!("a cluster has at most {} nodes", uapi::NODES_MAX),
+            "Leave some out.".into(),
+        ),
+        (A::LoadNodes(_), Errno::EXIST) => (
+            "two of the nodes are one, or have the same number".into(),
+            "Change the port of one of them.".into(),
+        ),
+        (A::LoadNodes(bind), Errno::ADDRINUSE) => (
+            format!("another program listens on {bind}"),
+            "\"ss -tlnp\" shows which; or give the nodes another port.".into(),
+        ),
+        (A::LoadNodes(bind), Errno::ADDRNOTAVAIL) => (
+            format!("{bind} is not an address of this machine"),
+            "Name one with --bind.".into(),
+        ),
+        (A::PingNode(_) | A::PickNode, Errno::HOSTDOWN) => {
+            ("it is down".into(), "\"virgo nodes\" shows why.".into())
+        }
+        (A::PingNode(_), Errno::TIMEDOUT) => (
+            "it did not answer in time".into(),
+            "\"virgo nodes\" shows how it does.".into(),
+        ),
+        (A::PingNode(_) | A::PickNode, Errno::NOENT | Errno::NOTCONN) => (
+            "there is no such node".into(),
+            "\"virgo nodes\" shows which there are.".into(),
         ),
         (A::Map, Errno::ACCESS | Errno::PERM) => (
             "the buffer can only be mapped for reading".into(),
@@ -468,6 +535,10 @@ pub fn errno_name(errno: i32) -> String {
         Errno::STALE => "ESTALE",
         Errno::MSGSIZE => "EMSGSIZE",
         Errno::NAMETOOLONG => "ENAMETOOLONG",
+        Errno::NOKEY => "ENOKEY",
+        Errno::KEYREJECTED => "EKEYREJECTED",
+        Errno::ADDRINUSE => "EADDRINUSE",
+        Errno::ADDRNOTAVAIL => "EADDRNOTAVAIL",
         Errno::HOSTDOWN => "EHOSTDOWN",
         Errno::TIMEDOUT => "ETIMEDOUT",
         Errno::NOTCONN => "ENOTCONN",
@@ -493,6 +564,12 @@ mod tests {
             Action::Info,
             Action::Seen(9),
             Action::Map,
+            Action::LoadNodes(([10, 0, 0, 1], 40000).into()),
+            Action::ClearNodes,
+            Action::ListNodes,
+            Action::NodePolicy,
+            Action::PingNode("10.0.0.2".into()),
+            Action::PickNode,
             Action::Poll,
             Action::Open(uapi::MEMPOOL_DEVICE),
             Action::Malloc(5),

@@ -49,6 +49,7 @@ mod delta;
 mod error;
 mod mapped;
 pub mod mempool;
+mod nodes;
 mod profiler;
 mod ring;
 mod sample;
@@ -58,6 +59,10 @@ mod sys;
 pub use control::{Control, Modules, Version};
 pub use delta::{Delta, Tracker};
 pub use error::{errno_name, explain, Action, Error};
+pub use nodes::{
+    parse_nodes, Node, NodeAddress, NodeId, NodeLoad, NodePolicy, NodeState, NodeTable, Nodes,
+    ParseNodeError, DEFAULT_PORT,
+};
 pub use profiler::{Entry, Info, Profiler, Task};
 pub use ring::{Header, LayoutError, Reader, Record, Ring};
 pub use sample::{Comm, Sample};

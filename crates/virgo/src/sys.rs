@@ -27,6 +27,10 @@ pub(crate) unsafe trait Plain {}
 // SAFETY: integers alone, mirrored from the header and compared with it by a test.
 unsafe impl Plain for uapi::Query {}
 // SAFETY: as above.
+unsafe impl Plain for uapi::NodesPolicy {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::NodePing {}
+// SAFETY: as above.
 unsafe impl Plain for uapi::ProfilerTask {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::ProfilerRate {}
@@ -241,6 +245,66 @@ pub(crate) fn mem_share(
     share.prefix_len = length32(prefix);
     // SAFETY: SHARE reads the prefix, which is borrowed.
     unsafe { call_at::<{ uapi::MEM_IOC_SHARE }, _>(fd, share) }
+}
+
+/// `VIRGO_IOC_NODES_LOAD` with these nodes and this key, in place of what `argument` says of them.
+pub(crate) fn nodes_load(
+    fd: impl AsFd,
+    argument: &mut uapi::NodesLoad,
+    nodes: &[uapi::NodeAddress],
+    key: &[u8],
+) -> Result<(), Errno> {
+    argument.nodes = nodes.as_ptr() as u64;
+    argument.count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    argument.key = key.as_ptr() as u64;
+    argument.key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+    retry_on_intr(|| {
+        // SAFETY: the command takes a NodesLoad, of which any bytes are a valid value.
+        let updater =
+            unsafe { Updater::<{ uapi::IOC_NODES_LOAD }, uapi::NodesLoad>::new(argument) };
+        // SAFETY: the kernel writes the argument, and reads `count` nodes and `key_length` bytes:
+        // those slices are borrowed until the call returns; longer than 2^32 - 1 they are refused.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })
+}
+
+/// `VIRGO_IOC_NODES_LIST` into `entries`.
+pub(crate) fn nodes_list(
+    fd: impl AsFd,
+    entries: &mut [uapi::Node],
+) -> Result<uapi::NodesList, Errno> {
+    let mut argument = uapi::NodesList {
+        size: size_of::<uapi::NodesList>() as u32,
+        entries: entries.as_mut_ptr() as u64,
+        capacity: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: the command takes a NodesList, of which any bytes are a valid value.
+        let updater =
+            unsafe { Updater::<{ uapi::IOC_NODES_LIST }, uapi::NodesList>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument, and at most `capacity` entries at `entries`:
+        // that many are borrowed mutably until the call returns, and any bytes are valid ones.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(argument)
+}
+
+/// `VIRGO_IOC_NODE_PICK` with this key.
+pub(crate) fn node_pick(
+    fd: impl AsFd,
+    argument: &mut uapi::NodePick,
+    key: &[u8],
+) -> Result<(), Errno> {
+    argument.key = key.as_ptr() as u64;
+    argument.key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+    retry_on_intr(|| {
+        // SAFETY: the command takes a NodePick, of which any bytes are a valid value.
+        let updater = unsafe { Updater::<{ uapi::IOC_NODE_PICK }, uapi::NodePick>::new(argument) };
+        // SAFETY: the kernel writes the argument, and reads `key_length` bytes of the key, which is
+        // borrowed until the call returns; one longer than 2^32 - 1 is refused.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })
 }
 
 /// Waits until `fd` is readable. `false` after `timeout`, or when a signal came.

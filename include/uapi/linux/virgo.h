@@ -88,6 +88,259 @@ struct virgo_query {
 
 #define VIRGO_IOC_QUERY		_IOWR(VIRGO_IOC_MAGIC, 0x00, struct virgo_query)
 
+/* ----------------------------------------------------------------- nodes */
+
+/** The kernel serves the commands of the nodes. */
+#define VIRGO_FEATURE_NODES		(1ULL << 2)
+
+/** The most nodes of a cluster, this one among them. */
+#define VIRGO_NODES_MAX			64
+/** The greatest weight of a node. */
+#define VIRGO_NODE_WEIGHT_MAX		1000
+/** A cluster's key has at least so many bytes. */
+#define VIRGO_NODES_KEY_MIN		16
+/** A cluster's key has at most so many bytes. */
+#define VIRGO_NODES_KEY_MAX		1024
+/** Length of a node's last error, padded with NULs. */
+#define VIRGO_NODE_ERROR_LEN		96
+
+/** As the cluster is set to (VIRGO_IOC_NODES_POLICY). */
+#define VIRGO_POLICY_DEFAULT		0
+/** The node with the least load for its weight. */
+#define VIRGO_POLICY_LEAST_LOADED	1
+/** Any node, as likely as its weight. */
+#define VIRGO_POLICY_RANDOM		2
+/** The less loaded of two drawn at random. */
+#define VIRGO_POLICY_TWO_CHOICES	3
+/** The node that is named. */
+#define VIRGO_POLICY_NODE		4
+
+/** It answers. */
+#define VIRGO_NODE_UP			1
+/** Silent for more than a second. */
+#define VIRGO_NODE_SUSPECT		2
+/** Requests to it fail at once. */
+#define VIRGO_NODE_DOWN			3
+
+/**
+ * struct virgo_node_address - a node of a table that is loaded.
+ * @ip: the address in network order; an IPv4 one as ::ffff:a.b.c.d.
+ * @scope: the interface of a link-local address, else 0.
+ * @port: 1 to 65535.
+ * @weight: how much it takes compared to others, up to VIRGO_NODE_WEIGHT_MAX;
+ *	0 counts as 1.
+ * @reserved: must be zero.
+ */
+struct virgo_node_address {
+	__u8 ip[16];
+	__u32 scope;
+	__u32 port;
+	__u32 weight;
+	__u32 reserved;
+};
+
+/**
+ * struct virgo_nodes_load - put a table of nodes in place of the one before.
+ * @size: in: sizeof(struct virgo_nodes_load).
+ * @flags: in: must be zero.
+ * @nodes: in: address of an array of struct virgo_node_address.
+ * @count: in: entries in the array. 0 forgets the table: this node alone.
+ * @self_index: in: which of them is this node, from 0.
+ * @bind_ip: in: the address to listen on, as in struct virgo_node_address;
+ *	all zero: every one.
+ * @bind_port: in: the port to listen on.
+ * @bind_scope: in: as in struct virgo_node_address.
+ * @key: in: address of the cluster's key; may be zero if @key_length is.
+ * @key_length: in: its bytes, VIRGO_NODES_KEY_MIN to VIRGO_NODES_KEY_MAX; or
+ *	0 for none, and then there is no other node and no port is open.
+ * @reserved0: in: must be zero.
+ * @generation: out: grows by one with each table.
+ * @reserved: in: must be zero.
+ *
+ * All of it happens or nothing. Needs CAP_SYS_ADMIN. Errors: ENOSPC more than
+ * VIRGO_NODES_MAX nodes; EEXIST two entries are one node; ENOKEY without a key
+ * only this node can be in the table, and only a loopback address be bound;
+ * EKEYREJECTED the key is too short or too long; EADDRINUSE, EADDRNOTAVAIL and
+ * the like as bind(2) has them.
+ */
+struct virgo_nodes_load {
+	__u32 size;
+	__u32 flags;
+	__u64 nodes;
+	__u32 count;
+	__u32 self_index;
+	__u8 bind_ip[16];
+	__u32 bind_port;
+	__u32 bind_scope;
+	__u64 key;
+	__u32 key_length;
+	__u32 reserved0;
+	__u64 generation;
+	__u64 reserved[2];
+};
+
+/** In @flags of a node: it is this one. */
+#define VIRGO_NODE_SELF		(1U << 0)
+
+/**
+ * struct virgo_node - a node, in a list.
+ * @id: its number, the same on all nodes.
+ * @state: VIRGO_NODE_UP, VIRGO_NODE_SUSPECT or VIRGO_NODE_DOWN.
+ * @ip: as in struct virgo_node_address.
+ * @scope: likewise.
+ * @port: likewise.
+ * @weight: likewise, from 1.
+ * @flags: VIRGO_NODE_SELF.
+ * @load: how busy it said to be last: 1000 for each runnable task a processor,
+ *	and more for pressure and for scarce memory.
+ * @runnable: tasks that run or want to.
+ * @cpus: processors; 0 while nothing is known of the node.
+ * @pressure: the share of the last ten seconds in which some task waited for a
+ *	processor, in thousandths; 0xffffffff where it does not tell.
+ * @free_kib: memory that could be used without swapping.
+ * @total_kib: all memory.
+ * @rtt_ns: how long the last heartbeat took, there and back.
+ * @since_ns: since when it is in this state.
+ * @calls: requests made of it from here.
+ * @failed: of those, how many had no answer: it was down, or the time was over.
+ * @in_flight: requests under way.
+ * @reserved0: zero.
+ * @error: why it was last not up, in words.
+ */
+struct virgo_node {
+	__u32 id;
+	__u32 state;
+	__u8 ip[16];
+	__u32 scope;
+	__u32 port;
+	__u32 weight;
+	__u32 flags;
+	__u32 load;
+	__u32 runnable;
+	__u32 cpus;
+	__u32 pressure;
+	__u64 free_kib;
+	__u64 total_kib;
+	__u64 rtt_ns;
+	__u64 since_ns;
+	__u64 calls;
+	__u64 failed;
+	__u32 in_flight;
+	__u32 reserved0;
+	char error[VIRGO_NODE_ERROR_LEN];
+};
+
+/**
+ * struct virgo_nodes_list - the nodes.
+ * @size: in: sizeof(struct virgo_nodes_list).
+ * @flags: in: must be zero.
+ * @entries: in: address of an array of struct virgo_node; may be zero if
+ *	@capacity is.
+ * @capacity: in: entries in the array.
+ * @count: out: how many nodes there are. At most @capacity are stored, ordered
+ *	by number.
+ * @generation: out: which table; 0 while none was ever loaded.
+ * @bind_ip: out: the address that the nodes' port is open on.
+ * @bind_port: out: the port; 0 while it is not open.
+ * @keyed: out: 1 if there is a key.
+ * @connections: out: connections of other nodes now.
+ * @strangers: out: connections from addresses that are not in the table.
+ * @refused: out: connections that were closed for what came on them.
+ * @reserved: in: must be zero.
+ */
+struct virgo_nodes_list {
+	__u32 size;
+	__u32 flags;
+	__u64 entries;
+	__u32 capacity;
+	__u32 count;
+	__u64 generation;
+	__u8 bind_ip[16];
+	__u32 bind_port;
+	__u32 keyed;
+	__u64 connections;
+	__u64 strangers;
+	__u64 refused;
+	__u64 reserved[2];
+};
+
+/** Set @policy. */
+#define VIRGO_NODES_SET_POLICY	(1U << 0)
+/** Set @seed. */
+#define VIRGO_NODES_SET_SEED	(1U << 1)
+
+/**
+ * struct virgo_nodes_policy - read or set how nodes are chosen.
+ * @size: in: sizeof(struct virgo_nodes_policy).
+ * @flags: in: VIRGO_NODES_SET_ bits; setting needs CAP_SYS_ADMIN.
+ * @policy: in, out: VIRGO_POLICY_LEAST_LOADED, _RANDOM or _TWO_CHOICES.
+ * @reserved0: in: must be zero.
+ * @seed: in, out: choices at random begin anew from it; 0: from the kernel's
+ *	random numbers.
+ * @reserved: in: must be zero.
+ */
+struct virgo_nodes_policy {
+	__u32 size;
+	__u32 flags;
+	__u32 policy;
+	__u32 reserved0;
+	__u64 seed;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_node_ping - ask a node for a sign of life.
+ * @size: in: sizeof(struct virgo_node_ping).
+ * @flags: in: must be zero.
+ * @node: in: its number.
+ * @timeout_ms: in: how long to wait; 0 counts as 1000.
+ * @rtt_ns: out: how long it took.
+ * @reserved: in: must be zero.
+ *
+ * Errors: ENOENT no such node; EHOSTDOWN it is down; ETIMEDOUT.
+ */
+struct virgo_node_ping {
+	__u32 size;
+	__u32 flags;
+	__u32 node;
+	__u32 timeout_ms;
+	__u64 rtt_ns;
+	__u64 reserved;
+};
+
+/** Not by @policy: the node that the key belongs to, up or not. */
+#define VIRGO_PICK_OWNER	(1U << 0)
+
+/**
+ * struct virgo_node_pick - choose a node as a request would.
+ * @size: in: sizeof(struct virgo_node_pick).
+ * @flags: in: 0 or VIRGO_PICK_OWNER.
+ * @policy: in: VIRGO_POLICY_; 0 with VIRGO_PICK_OWNER.
+ * @node: in: for VIRGO_POLICY_NODE; out: the node.
+ * @key: in: with VIRGO_PICK_OWNER, address of the key.
+ * @key_length: in: its bytes, at most 4096.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * Errors: EHOSTDOWN the node is down, or none is up; ENOENT no such node.
+ */
+struct virgo_node_pick {
+	__u32 size;
+	__u32 flags;
+	__u32 policy;
+	__u32 node;
+	__u64 key;
+	__u32 key_length;
+	__u32 reserved0;
+	__u64 reserved;
+};
+
+#define VIRGO_IOC_NODES_LOAD	_IOWR(VIRGO_IOC_MAGIC, 0x01, struct virgo_nodes_load)
+#define VIRGO_IOC_NODES_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x02, struct virgo_nodes_list)
+#define VIRGO_IOC_NODES_POLICY	_IOWR(VIRGO_IOC_MAGIC, 0x03, struct virgo_nodes_policy)
+#define VIRGO_IOC_NODE_PING	_IOWR(VIRGO_IOC_MAGIC, 0x04, struct virgo_node_ping)
+#define VIRGO_IOC_NODE_PICK	_IOWR(VIRGO_IOC_MAGIC, 0x05, struct virgo_node_pick)
+
 /* --------------------------------------------------------------- mempool */
 
 /** The memory pool's own device: the same commands, plus mmap and poll of shared namespaces. */

@@ -64,6 +64,11 @@ impl Addr {
         self.port
     }
 
+    /// The interface of a link-local IPv6 address, else 0.
+    pub const fn scope(&self) -> u32 {
+        self.scope
+    }
+
     /// The four bytes of an IPv4 address, also of one mapped into IPv6.
     pub fn ipv4(&self) -> Option<[u8; 4]> {
         match (self.family, &self.ip) {
@@ -135,6 +140,7 @@ extern "C" {
     ) -> i32;
     fn virgo_sock_connect(
         addr: *const Addr,
+        from: *const Addr,
         connect_ms: u32,
         io_ms: u32,
         out: *mut *mut RawSocket,
@@ -247,11 +253,18 @@ impl Socket {
         Ok((unsafe { Self::take(ret, raw) }?, peer))
     }
 
-    /// Connects. Process context; sleeps for `connect_ms` at most.
-    pub(super) fn connect(addr: &Addr, connect_ms: u32, io_ms: u32) -> Result<Self> {
+    /// Connects, from an address of ours where one is given (its port does not count). Process
+    /// context; sleeps for `connect_ms` at most.
+    pub(super) fn connect(
+        addr: &Addr,
+        from: Option<&Addr>,
+        connect_ms: u32,
+        io_ms: u32,
+    ) -> Result<Self> {
         let mut raw = core::ptr::null_mut();
-        // SAFETY: Both pointers are good for the length of the call.
-        let ret = unsafe { virgo_sock_connect(addr, connect_ms, io_ms, &mut raw) };
+        let from = from.map_or(core::ptr::null(), core::ptr::from_ref);
+        // SAFETY: All pointers are good for the length of the call; `from` may be null.
+        let ret = unsafe { virgo_sock_connect(addr, from, connect_ms, io_ms, &mut raw) };
         // SAFETY: `virgo_sock_connect` stores a socket it hands over, at 0.
         unsafe { Self::take(ret, raw) }
     }
@@ -419,9 +432,37 @@ impl TcpStream {
     /// `ECONNREFUSED`, `EHOSTUNREACH`, ... as connect(2); `ETIMEDOUT` when the
     /// time is over.
     pub fn connect(addr: &Addr, connect_ms: u32, io_ms: u32) -> Result<Self> {
-        match Socket::connect(addr, connect_ms, io_ms) {
+        Self::connect_as(addr, None, connect_ms, io_ms)
+    }
+
+    /// As [`connect`](Self::connect), from the address `from` of ours, whose port does not count:
+    /// the other knows us by it.
+    pub fn connect_from(from: &Addr, addr: &Addr, connect_ms: u32, io_ms: u32) -> Result<Self> {
+        Self::connect_as(addr, Some(from), connect_ms, io_ms)
+    }
+
+    fn connect_as(addr: &Addr, from: Option<&Addr>, connect_ms: u32, io_ms: u32) -> Result<Self> {
+        match Socket::connect(addr, from, connect_ms, io_ms) {
             Err(e) if e == errno(bindings::EINPROGRESS) => Err(ETIMEDOUT),
             r => r.map(Self),
+        }
+    }
+
+    /// Sends of the pieces, one after the other, what the socket takes at once; how many bytes.
+    /// At most sixteen pieces. Does not wait for the peer.
+    pub fn send_now(&self, pieces: &[&[u8]]) -> Result<usize> {
+        match self.0.send(pieces, false) {
+            Err(e) if e == EAGAIN => Ok(0),
+            r => r,
+        }
+    }
+
+    /// Sends from the front of `data`, waiting for room; how many bytes went out. `ETIMEDOUT` when
+    /// the peer takes nothing for the time given to [`connect`](Self::connect): none did, then.
+    pub fn send_some(&self, data: &[u8]) -> Result<usize> {
+        match self.0.send(&[data], true) {
+            Err(e) if e == EAGAIN => Err(ETIMEDOUT),
+            r => r,
         }
     }
 

@@ -41,3 +41,11 @@ pub fn owner(hash: u64, nodes: impl Iterator<Item = (u32, u32)>) -> Option<u32> 
         .max()
         .map(|(_, node)| node)
 }
+
+/// The next of a series of numbers that begins from a seed: splitmix64. For choices that are to be
+/// the same again, not for secrets.
+pub fn next_number(state: &mut u64) -> u32 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    // CAST: the high half.
+    (mix(*state) >> 32) as u32
+}

@@ -78,6 +78,45 @@ pub const FEATURE_QUERY: u64 = 1 << 0;
 /// `/dev/virgo` becomes readable when a module comes or goes.
 pub const FEATURE_POLL_MODULES: u64 = 1 << 1;
 
+// The nodes.
+
+/// The kernel serves the commands of the nodes.
+pub const FEATURE_NODES: u64 = 1 << 2;
+/// The most nodes of a cluster, this one among them.
+pub const NODES_MAX: u32 = 64;
+/// The greatest weight of a node.
+pub const NODE_WEIGHT_MAX: u32 = 1000;
+/// A cluster's key has at least so many bytes.
+pub const NODES_KEY_MIN: u32 = 16;
+/// A cluster's key has at most so many bytes.
+pub const NODES_KEY_MAX: u32 = 1024;
+/// Length of a node's last error, padded with NULs.
+pub const NODE_ERROR_LEN: usize = 96;
+/// As the cluster is set to.
+pub const POLICY_DEFAULT: u32 = 0;
+/// The node with the least load for its weight.
+pub const POLICY_LEAST_LOADED: u32 = 1;
+/// Any node, as likely as its weight.
+pub const POLICY_RANDOM: u32 = 2;
+/// The less loaded of two drawn at random.
+pub const POLICY_TWO_CHOICES: u32 = 3;
+/// The node that is named.
+pub const POLICY_NODE: u32 = 4;
+/// It answers.
+pub const NODE_UP: u32 = 1;
+/// Silent for more than a second.
+pub const NODE_SUSPECT: u32 = 2;
+/// Requests to it fail at once.
+pub const NODE_DOWN: u32 = 3;
+/// In a node's flags: it is this one.
+pub const NODE_SELF: u32 = 1 << 0;
+/// Set the policy.
+pub const NODES_SET_POLICY: u32 = 1 << 0;
+/// Set the seed.
+pub const NODES_SET_SEED: u32 = 1 << 1;
+/// The node that the key belongs to.
+pub const PICK_OWNER: u32 = 1 << 0;
+
 /// First word of the profiler's buffer: "VPRF", little-endian.
 pub const PROFILER_MAGIC: u32 = 0x4652_5056;
 /// Version of the buffer's layout.
@@ -200,6 +239,16 @@ const fn iowr<T>(nr: u32) -> u32 {
 
 /// What is loaded here.
 pub const IOC_QUERY: u32 = iowr::<Query>(0x00);
+/// Put a table of nodes in place of the one before.
+pub const IOC_NODES_LOAD: u32 = iowr::<NodesLoad>(0x01);
+/// The nodes.
+pub const IOC_NODES_LIST: u32 = iowr::<NodesList>(0x02);
+/// Read or set how nodes are chosen.
+pub const IOC_NODES_POLICY: u32 = iowr::<NodesPolicy>(0x03);
+/// Ask a node for a sign of life.
+pub const IOC_NODE_PING: u32 = iowr::<NodePing>(0x04);
+/// Choose a node.
+pub const IOC_NODE_PICK: u32 = iowr::<NodePick>(0x05);
 /// Make a block.
 pub const MEM_IOC_MALLOC: u32 = iowr::<MemMalloc>(0x20);
 /// Write a block.
@@ -937,4 +986,218 @@ pub struct ProfilerSeen {
     /// In: records read so far; `poll()` on this descriptor reports POLLIN while the header's
     /// head is greater. Greater than the head now: EINVAL.
     pub head: u64,
+}
+
+/// A node of a table that is loaded (`struct virgo_node_address`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// The address in network order; an IPv4 one as ::ffff:a.b.c.d.
+    pub ip: [u8; 16],
+    /// The interface of a link-local address, else 0.
+    pub scope: u32,
+    /// 1 to 65535.
+    pub port: u32,
+    /// How much it takes compared to others, up to `VIRGO_NODE_WEIGHT_MAX`; 0 counts as 1.
+    pub weight: u32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+/// Put a table of nodes in place of the one before (`struct virgo_nodes_load`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodesLoad {
+    /// In: `size_of::<NodesLoad>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of an array of [`NodeAddress`].
+    pub nodes: u64,
+    /// In: entries in the array. 0 forgets the table: this node alone.
+    pub count: u32,
+    /// In: which of them is this node, from 0.
+    pub self_index: u32,
+    /// In: the address to listen on, as in [`NodeAddress`]; all zero: every one.
+    pub bind_ip: [u8; 16],
+    /// In: the port to listen on.
+    pub bind_port: u32,
+    /// In: as in [`NodeAddress`].
+    pub bind_scope: u32,
+    /// In: address of the cluster's key; may be zero if `key_length` is.
+    pub key: u64,
+    /// In: its bytes, `VIRGO_NODES_KEY_MIN` to `VIRGO_NODES_KEY_MAX`; or 0 for none, and then
+    /// there is no other node and no port is open.
+    pub key_length: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// Out: grows by one with each table.
+    pub generation: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// A node, in a list (`struct virgo_node`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number, the same on all nodes.
+    pub id: u32,
+    /// `VIRGO_NODE_UP`, `VIRGO_NODE_SUSPECT` or `VIRGO_NODE_DOWN`.
+    pub state: u32,
+    /// As in [`NodeAddress`].
+    pub ip: [u8; 16],
+    /// Likewise.
+    pub scope: u32,
+    /// Likewise.
+    pub port: u32,
+    /// Likewise, from 1.
+    pub weight: u32,
+    /// `VIRGO_NODE_SELF`.
+    pub flags: u32,
+    /// How busy it said to be last: 1000 for each runnable task a processor, and more for pressure
+    /// and for scarce memory.
+    pub load: u32,
+    /// Tasks that run or want to.
+    pub runnable: u32,
+    /// Processors; 0 while nothing is known of the node.
+    pub cpus: u32,
+    /// The share of the last ten seconds in which some task waited for a processor, in
+    /// thousandths; 0xffffffff where it does not tell.
+    pub pressure: u32,
+    /// Memory that could be used without swapping.
+    pub free_kib: u64,
+    /// All memory.
+    pub total_kib: u64,
+    /// How long the last heartbeat took, there and back.
+    pub rtt_ns: u64,
+    /// Since when it is in this state.
+    pub since_ns: u64,
+    /// Requests made of it from here.
+    pub calls: u64,
+    /// Of those, how many had no answer: it was down, or the time was over.
+    pub failed: u64,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// Why it was last not up, in words.
+    pub error: [u8; NODE_ERROR_LEN],
+}
+
+/// The nodes (`struct virgo_nodes_list`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodesList {
+    /// In: `size_of::<NodesList>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of an array of [`Node`]; may be zero if `capacity` is.
+    pub entries: u64,
+    /// In: entries in the array.
+    pub capacity: u32,
+    /// Out: how many nodes there are. At most `capacity` are stored, ordered by number.
+    pub count: u32,
+    /// Out: which table; 0 while none was ever loaded.
+    pub generation: u64,
+    /// Out: the address that the nodes' port is open on.
+    pub bind_ip: [u8; 16],
+    /// Out: the port; 0 while it is not open.
+    pub bind_port: u32,
+    /// Out: 1 if there is a key.
+    pub keyed: u32,
+    /// Out: connections of other nodes now.
+    pub connections: u64,
+    /// Out: connections from addresses that are not in the table.
+    pub strangers: u64,
+    /// Out: connections that were closed for what came on them.
+    pub refused: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Read or set how nodes are chosen (`struct virgo_nodes_policy`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodesPolicy {
+    /// In: `size_of::<NodesPolicy>()`.
+    pub size: u32,
+    /// In: `VIRGO_NODES_SET_` bits; setting needs CAP_SYS_ADMIN.
+    pub flags: u32,
+    /// In, out: `VIRGO_POLICY_LEAST_LOADED`, `_RANDOM` or `_TWO_CHOICES`.
+    pub policy: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In, out: choices at random begin anew from it; 0: from the kernel's random numbers.
+    pub seed: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Ask a node for a sign of life (`struct virgo_node_ping`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodePing {
+    /// In: `size_of::<NodePing>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: its number.
+    pub node: u32,
+    /// In: how long to wait; 0 counts as 1000.
+    pub timeout_ms: u32,
+    /// Out: how long it took.
+    pub rtt_ns: u64,
+    /// In: must be zero.
+    pub reserved: u64,
+}
+
+/// Choose a node as a request would (`struct virgo_node_pick`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodePick {
+    /// In: `size_of::<NodePick>()`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_PICK_OWNER`.
+    pub flags: u32,
+    /// In: `VIRGO_POLICY_`; 0 with `VIRGO_PICK_OWNER`.
+    pub policy: u32,
+    /// In: for `VIRGO_POLICY_NODE`; out: the node.
+    pub node: u32,
+    /// In: with `VIRGO_PICK_OWNER`, address of the key.
+    pub key: u64,
+    /// In: its bytes, at most 4096.
+    pub key_length: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: u64,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Node {
+            id: 0,
+            state: 0,
+            ip: [0; 16],
+            scope: 0,
+            port: 0,
+            weight: 0,
+            flags: 0,
+            load: 0,
+            runnable: 0,
+            cpus: 0,
+            pressure: 0,
+            free_kib: 0,
+            total_kib: 0,
+            rtt_ns: 0,
+            since_ns: 0,
+            calls: 0,
+            failed: 0,
+            in_flight: 0,
+            reserved0: 0,
+            error: [0; NODE_ERROR_LEN],
+        }
+    }
 }
