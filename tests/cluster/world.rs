@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -349,17 +348,16 @@ impl Cluster {
     }
 
     /// Keeps a node's processors busy, until it is dropped.
-    pub(crate) fn burn(&self, node: usize, tasks: usize) -> Burner {
+    pub(crate) fn burn(&self, node: usize, tasks: usize) -> Burner<'_> {
         let script = format!(
-            "p=; for i in $(seq {tasks}); do (while :; do :; done) & p=\"$p $!\"; done; \
-             read -r _; kill $p"
+            "for i in $(seq {tasks}); do \
+             sh -c 'while :; do :; done' </dev/null >/dev/null 2>&1 & echo $!; done > /tmp/burners"
         );
-        let child = Command::new("virgo-node")
-            .args(["-i", &node.to_string(), "sh", "-c", &script])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("virgo-node");
-        Burner(child)
+        self.on(node, &["sh", "-c", &script]);
+        Burner {
+            cluster: self,
+            node,
+        }
     }
 }
 
@@ -394,12 +392,14 @@ impl Traffic {
 }
 
 /// Tasks that keep a node busy.
-pub(crate) struct Burner(Child);
+pub(crate) struct Burner<'a> {
+    cluster: &'a Cluster,
+    node: usize,
+}
 
-impl Drop for Burner {
+impl Drop for Burner<'_> {
     fn drop(&mut self) {
-        // At the end of its input it ends them.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        let kill = ["sh", "-c", "kill $(cat /tmp/burners)"];
+        let _ = self.cluster.try_on(self.node, &kill);
     }
 }

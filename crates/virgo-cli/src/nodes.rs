@@ -486,7 +486,10 @@ fn new_key(path: &Path) -> anyhow::Result<ExitCode> {
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut random))
         .map_err(fail)?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = String::new();
+    for byte in random {
+        digits.push_str(&format!("{byte:02x}"));
+    }
     // Never over another key, and never readable by others, not even for a moment.
     let mut file = OpenOptions::new()
         .write(true)
