@@ -21,6 +21,30 @@ pub fn eopnotsupp() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as i32))
 }
 
+/// ESTALE, likewise.
+pub fn estale() -> Error {
+    // CAST: 116, a constant.
+    Error::from_errno(-(bindings::ESTALE as i32))
+}
+
+/// ENAMETOOLONG, likewise.
+pub fn enametoolong() -> Error {
+    // CAST: 36, a constant.
+    Error::from_errno(-(bindings::ENAMETOOLONG as i32))
+}
+
+/// ENOTCONN, likewise.
+pub fn enotconn() -> Error {
+    // CAST: 107, a constant.
+    Error::from_errno(-(bindings::ENOTCONN as i32))
+}
+
+/// EMSGSIZE, likewise.
+pub fn emsgsize() -> Error {
+    // CAST: 90, a constant.
+    Error::from_errno(-(bindings::EMSGSIZE as i32))
+}
+
 /// Orders the stores before it before the stores after it, for readers on other CPUs and in user
 /// space.
 ///

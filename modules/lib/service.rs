@@ -447,6 +447,24 @@ impl Provider {
         Self::result(value).map(|value| value.unsigned_abs().min(output.len()))
     }
 
+    /// As [`call`](Self::call), for operations that answer with a length which may be more than
+    /// was written.
+    pub fn call_length(&self, operation: u32, input: &[u8], output: &mut [u8]) -> Result<usize> {
+        let ops = self.ops();
+        // SAFETY: As in `call`.
+        let value = unsafe {
+            (ops.call)(
+                ops.context,
+                operation,
+                input.as_ptr(),
+                input.len(),
+                output.as_mut_ptr(),
+                output.len(),
+            )
+        };
+        Self::result(value).map(isize::unsigned_abs)
+    }
+
     fn result(value: isize) -> Result<isize> {
         if value >= 0 {
             return Ok(value);

@@ -253,3 +253,18 @@ pub fn may_administer(opener: Option<&File>) -> bool {
     // SAFETY: The file is alive by its type.
     unsafe { ffi::virgo_shim_may_administer(opener_ptr(opener)) != 0 }
 }
+
+/// Has the caller CAP_SYS_ADMIN?
+pub fn is_admin() -> bool {
+    // SAFETY: Takes any capability's number. CAST: 21, a constant.
+    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
+}
+
+/// The caller: user id in its own user namespace, process id in the initial pid namespace. Process
+/// context.
+pub fn caller() -> (u32, u32) {
+    let current = kernel::current!();
+    let uid = current.uid().into_uid_in_current_ns();
+    // Not negative.
+    (uid, current.group_leader().pid().unsigned_abs())
+}

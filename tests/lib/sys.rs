@@ -92,6 +92,30 @@ unsafe impl Plain for uapi::ProfilerInfo {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::ProfilerSeen {}
 
+macro_rules! plain {
+    ($($type:ident),+ $(,)?) => { $(
+        // SAFETY: As above.
+        unsafe impl Plain for uapi::$type {}
+    )+ };
+}
+plain!(
+    MemMalloc,
+    MemIo,
+    MemFree,
+    MemBlock,
+    MemList,
+    MemStat,
+    MemPut,
+    MemTake,
+    MemDrop,
+    MemCount,
+    MemScan,
+    MemFlush,
+    MemSettings,
+    MemShare,
+    MemSeen,
+);
+
 /// The bytes of a structure.
 #[must_use]
 pub fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
@@ -257,6 +281,11 @@ pub struct Mapping {
     start: *mut u8,
     length: usize,
 }
+
+// SAFETY: A mapping is the process's, not a thread's, and its words are only read, each at once.
+unsafe impl Send for Mapping {}
+// SAFETY: As above.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// mmap() of a file.

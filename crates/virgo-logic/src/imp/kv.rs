@@ -1312,6 +1312,11 @@ impl<S: Space> Shard<S> {
     /// shown at least once. (The cursor counts with its highest bit first, so that the buckets
     /// that come of one that was shown, by growing, count as shown as well.)
     pub fn scan(&self, cursor: u32, mut each: impl FnMut(Item<'_, S::Large>)) -> u32 {
+        self.scan_places(cursor, |_, item| each(item))
+    }
+
+    /// As [`scan`](Self::scan), with the items' places.
+    pub fn scan_places(&self, cursor: u32, mut each: impl FnMut(At, Item<'_, S::Large>)) -> u32 {
         let half = 1u32 << (31u32.saturating_sub(self.buckets.leading_zeros()));
         let mask = half.wrapping_sub(1);
         let low = cursor & mask;
@@ -1326,7 +1331,7 @@ impl<S: Space> Shard<S> {
                     break;
                 };
                 if let Some(item) = self.item(At(here)) {
-                    each(item);
+                    each(At(here), item);
                 }
                 here = head.next;
             }

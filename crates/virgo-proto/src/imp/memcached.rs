@@ -230,6 +230,11 @@ impl<'a> Words<'a> {
     pub fn new(text: &'a [u8]) -> Self {
         Words(text)
     }
+
+    /// What is left of the text.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
 }
 
 /// A decimal number of 64 bits.
