@@ -733,8 +733,8 @@ struct virgo_mem_record {
  * @needed: out: with EMSGSIZE, the room that the next record takes.
  * @reserved: in: must be zero.
  *
- * A value that stays unchanged during the scan is told exactly once; one that
- * comes, goes or changes meanwhile may be told or not, or twice.
+ * A value that stays during the scan is told at least once; more often only where
+ * the table grows or shrinks meanwhile. One that comes or goes may be told or not.
  * Errors: EMSGSIZE not even one record fits.
  */
 struct virgo_mem_scan {

@@ -635,8 +635,9 @@ pub struct MemRecord {
 
 /// This node's named values (`struct virgo_mem_scan`).
 ///
-/// A value that stays unchanged during the scan is told exactly once; one that comes, goes or
-/// changes meanwhile may be told or not, or twice. Errors: EMSGSIZE not even one record fits.
+/// A value that stays during the scan is told at least once; more often only where the table grows
+/// or shrinks meanwhile. One that comes or goes may be told or not. Errors: EMSGSIZE not even one
+/// record fits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemScan {
