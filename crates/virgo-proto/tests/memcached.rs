@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! memcached's requests.
+
+use proptest::prelude::*;
+use virgo_proto::memcached::{
+    base64_len, decode_base64, encode_base64, step, MetaVerb, Request, Step, Verb, Words,
+    BAD_CHUNK, BAD_FORMAT, ERROR, KEYS_LINE_MAX, KEY_MAX, LINE_MAX,
+};
+
+fn request(text: &[u8]) -> Request<'_> {
+    match step(text) {
+        Step::Whole(request, taken) => {
+            assert_eq!(taken, text.len());
+            request
+        }
+        other => panic!("{}: {other:?}", String::from_utf8_lossy(text)),
+    }
+}
+
+#[track_caller]
+fn wrong(text: &[u8], expected: &[u8], skipped: usize, silent: bool) {
+    match step(text) {
+        Step::Wrong {
+            answer,
+            taken,
+            swallow,
+            quiet,
+        } => {
+            assert_eq!(
+                (answer, swallow, quiet),
+                (expected, skipped, silent),
+                "{}",
+                String::from_utf8_lossy(text)
+            );
+            assert_eq!(taken, text.len());
+        }
+        other => panic!("{}: {other:?}", String::from_utf8_lossy(text)),
+    }
+}
+
+#[test]
+fn classic_requests() {
+    assert_eq!(
+        request(b"set k 4294967295 -1 1048576 noreply\r\n"),
+        Request::Store {
+            verb: Verb::Set,
+            key: b"k",
+            flags: u32::MAX,
+            exptime: -1,
+            length: 1048576,
+            cas: None,
+            quiet: true,
+        }
+    );
+    assert_eq!(
+        request(b"cas k 0 0 3 18446744073709551615\n"),
+        Request::Store {
+            verb: Verb::Set,
+            key: b"k",
+            flags: 0,
+            exptime: 0,
+            length: 3,
+            cas: Some(u64::MAX),
+            quiet: false,
+        }
+    );
+    let Request::Get { keys, cas, touch } = request(b"gats 60  a bb  \r\n") else {
+        panic!("not a get");
+    };
+    assert!(cas);
+    assert_eq!(touch, Some(60));
+    assert!(keys.eq([&b"a"[..], b"bb"]));
+    assert_eq!(
+        request(b"decr k 5 noreply\r\n"),
+        Request::Count {
+            key: b"k",
+            delta: 5,
+            decrement: true,
+            quiet: true
+        }
+    );
+    assert_eq!(request(b"mn\r\n"), Request::MetaNothing);
+    assert_eq!(request(b"stats\r\n"), Request::Stats(b""));
+    assert_eq!(request(b"stats items\r\n"), Request::Stats(b"items"));
+}
+
+#[test]
+fn wrong_requests() {
+    wrong(b"\r\n", ERROR, 0, false);
+    wrong(b"GET a\r\n", ERROR, 0, false);
+    wrong(b"get\r\n", ERROR, 0, false);
+    wrong(b"set k 0 0\r\n", ERROR, 0, false);
+    wrong(b"set k 0 0 -1\r\n", BAD_CHUNK, 0, false);
+    wrong(b"set k 0 0 2147483646\r\n", BAD_CHUNK, 0, false);
+    // The block that was announced is passed over, with its end.
+    wrong(b"set k x 0 10\r\n", BAD_FORMAT, 12, false);
+    wrong(b"set k x 0 10 noreply\r\n", BAD_FORMAT, 12, true);
+    let mut long = b"set ".to_vec();
+    long.resize(4 + KEY_MAX + 1, b'k');
+    long.extend_from_slice(b" 0 0 7\r\n");
+    wrong(&long, BAD_FORMAT, 9, false);
+    wrong(
+        b"ms k 5 S S\r\n",
+        b"CLIENT_ERROR invalid flag\r\n",
+        7,
+        false,
+    );
+    wrong(b"ms k x\r\n", BAD_CHUNK, 0, false);
+    wrong(b"ms k\r\n", BAD_FORMAT, 0, false);
+    assert_eq!(step(b"\x80\x01"), Step::Binary);
+    assert_eq!(step(b"get a"), Step::Part);
+    assert_eq!(step(&vec![b'x'; LINE_MAX + 3]), Step::TooLong);
+    let mut many = b"get".to_vec();
+    many.extend_from_slice(&b" key".repeat(10_000));
+    assert_eq!(step(&many), Step::Part);
+    many.extend_from_slice(b"\r\n");
+    assert!(
+        matches!(step(&many), Step::Whole(Request::Get { keys, .. }, _) if keys.count() == 10_000)
+    );
+    let mut many = b"get".to_vec();
+    many.extend_from_slice(&vec![b' '; KEYS_LINE_MAX]);
+    assert_eq!(step(&many), Step::TooLong);
+}
+
+#[test]
+fn meta_requests() {
+    let Request::Meta(MetaVerb::Set(5), meta) =
+        request(b"ms Zm9v 5 b T60 F7 C1 E2 I MA N30 q k Oxy\r\n")
+    else {
+        panic!("not ms");
+    };
+    assert_eq!(meta.plain_key(&mut [0; KEY_MAX]), b"foo");
+    assert_eq!(
+        (meta.ttl, meta.vivify, meta.recache),
+        (Some(60), Some(30), None)
+    );
+    assert_eq!(
+        (meta.cas, meta.new_cas, meta.user_flags),
+        (Some(1), Some(2), 7)
+    );
+    assert_eq!(
+        (meta.mode, meta.quiet, meta.invalidate),
+        (Some(b'A'), true, true)
+    );
+    let last: Vec<&[u8]> = meta.flags.collect();
+    assert_eq!(last.len(), 11);
+    assert_eq!(last.last(), Some(&&b"Oxy"[..]));
+    let Request::Meta(MetaVerb::Count, meta) = request(b"ma n\r\n") else {
+        panic!("not ma");
+    };
+    assert_eq!((meta.delta, meta.initial, meta.mode), (1, 0, None));
+    wrong(
+        b"mg k b\r\n",
+        b"CLIENT_ERROR error decoding key\r\n",
+        0,
+        false,
+    );
+    wrong(
+        b"mg k v v\r\n",
+        b"CLIENT_ERROR duplicate flag\r\n",
+        0,
+        false,
+    );
+    wrong(
+        b"mg k \xff\r\n",
+        b"CLIENT_ERROR duplicate flag\r\n",
+        0,
+        false,
+    );
+    let many = b"mg k a b c d e f g h i j k l m n o p q r s t u v\r\n";
+    wrong(many, b"CLIENT_ERROR invalid flag\r\n", 0, false);
+}
+
+#[test]
+fn words() {
+    assert!(Words::new(b"  a  bc d ").eq([&b"a"[..], b"bc", b"d"]));
+    assert_eq!(Words::new(b"   ").next(), None);
+    let mut words = Words::new(b"a b c");
+    words.next();
+    assert_eq!(words.rest(), b" b c");
+}
+
+proptest! {
+    #[test]
+    fn base64_round_trips(bytes in proptest::collection::vec(any::<u8>(), 0..250)) {
+        let mut text = [0; 400];
+        let text = encode_base64(&bytes, &mut text).expect("room");
+        prop_assert_eq!(text.len(), base64_len(bytes.len()));
+        let mut room = [0; 250];
+        prop_assert_eq!(decode_base64(text, &mut room), Some(&bytes[..]));
+    }
+
+    #[test]
+    fn anything_decodes_or_does_not(text in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let mut room = [0; 250];
+        let _ = decode_base64(&text, &mut room);
+    }
+
+    #[test]
+    fn total_and_within_the_input(text in proptest::collection::vec(any::<u8>(), 1..300)) {
+        match step(&text) {
+            Step::Whole(_, taken) | Step::Wrong { taken, .. } => {
+                prop_assert!(taken > 0 && taken <= text.len());
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn total_near_requests(
+        which in 0usize..8,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        const REQUESTS: [&[u8]; 8] = [
+            b"set key 1 2 3 noreply\r\n",
+            b"cas key 1 2 3 4 noreply\r\n",
+            b"gats 100 a b c\r\n",
+            b"incr n 18446744073709551615\r\n",
+            b"ms Zm9v 5 b T60 F7 C1 E2 I MA N30 q k Oxy\r\n",
+            b"mg key s v t f k h l c O1 N30 R30 T30\r\n",
+            b"ma n N0 J13 D5 MD v t c\r\n",
+            b"flush_all 10 noreply\r\n",
+        ];
+        let mut text = REQUESTS[which].to_vec();
+        for (at, byte) in changes {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        text.truncate(cut.index(text.len()) + 1);
+        match step(&text) {
+            Step::Whole(_, taken) | Step::Wrong { taken, .. } => {
+                prop_assert!(taken > 0 && taken <= text.len());
+            }
+            _ => {}
+        }
+    }
+}
