@@ -33,18 +33,6 @@ pub fn enametoolong() -> Error {
     Error::from_errno(-(bindings::ENAMETOOLONG as i32))
 }
 
-/// ENOTCONN, likewise.
-pub fn enotconn() -> Error {
-    // CAST: 107, a constant.
-    Error::from_errno(-(bindings::ENOTCONN as i32))
-}
-
-/// EMSGSIZE, likewise.
-pub fn emsgsize() -> Error {
-    // CAST: 90, a constant.
-    Error::from_errno(-(bindings::EMSGSIZE as i32))
-}
-
 /// Orders the stores before it before the stores after it, for readers on other CPUs and in user
 /// space.
 ///

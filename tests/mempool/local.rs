@@ -758,7 +758,7 @@ fn namespaces_have_bounds_and_owners() {
     assert_eq!(map(libc::PROT_READ, libc::MAP_SHARED), None);
     let longer = Mapping::new(&first, length + 4096, libc::PROT_READ, libc::MAP_SHARED, 0);
     assert_eq!(longer.err(), Some(EINVAL));
-    let none = Mapping::new(&open(), length, libc::PROT_READ, libc::MAP_SHARED, 0);
+    let none = Mapping::new(open(), length, libc::PROT_READ, libc::MAP_SHARED, 0);
     assert_eq!(none.err(), Some(ENODEV));
 }
 
