@@ -28,6 +28,7 @@ help:
 	@echo '  make test-kernels    the guest suites on Debian testing'"'"'s kernel (another compiler)'
 	@echo '  make fuzz            the parsers, a minute each, with libFuzzer'
 	@echo '  make bench-profiler  what a sample costs, beside a /proc poll and pidstat'
+	@echo '  make bench-mempool   what a request to the memory pool costs, beside memcached'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
 	@echo '  make user            the virgo command alone, target/release/virgo'
@@ -93,6 +94,10 @@ check lint:
 .PHONY: bench-profiler
 bench-profiler:
 	@KERNEL='$(KERNEL)' scripts/bench-profiler
+
+.PHONY: bench-mempool
+bench-mempool:
+	@KERNEL='$(KERNEL)' scripts/bench-mempool
 
 .PHONY: modules_install
 modules_install:

@@ -40,7 +40,7 @@ pub(crate) fn answer(pool: &Pool, what: &[u8], out: &mut Reply) {
         b"items" => items(pool, out),
         b"slabs" => slabs(pool, out),
         b"settings" => settings(pool, out),
-        b"sizes" | b"conns" => out.push(b"END\r\n"),
+        b"sizes" | b"conns" | b"cachedump" => out.push(b"END\r\n"),
         b"reset" => {
             pool.store.reset_figures();
             out.push(b"RESET\r\n");

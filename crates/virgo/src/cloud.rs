@@ -20,13 +20,22 @@
 //! # }
 //! ```
 
+use rustix::io::Errno;
+
 use crate::mempool::{Mempool, Place, Policy, Vuid};
 use crate::Result;
 
-/// Makes a block of `size` bytes on the node that the balancer chooses. The original chose one by
-/// chance: [`Policy::Random`], with [`Mempool::malloc`].
+/// Makes a block of `size` bytes on the node that the balancer chooses, where no cluster is
+/// configured on this one. The original chose one by chance: [`Policy::Random`], with
+/// [`Mempool::malloc`].
 pub fn virgo_cloud_malloc(size: u64) -> Result<Vuid> {
-    Mempool::open()?.malloc(size, Place::Chosen(Policy::Default))
+    let pool = Mempool::open()?;
+    match pool.malloc(size, Place::Chosen(Policy::Default)) {
+        Err(error) if error.errno() == Some(Errno::NOTCONN.raw_os_error()) => {
+            pool.malloc(size, Place::Here)
+        }
+        result => result,
+    }
 }
 
 /// Writes a text to the front of a block, and a NUL byte behind it if there is room. A text that is

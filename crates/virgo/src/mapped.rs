@@ -399,12 +399,23 @@ fn split(word: u64) -> (u32, u32) {
     )
 }
 
-/// Up to eight bytes as a little-endian number, padded with zeros.
+/// Eight bytes as a little-endian number.
 #[inline]
-fn padded(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
+fn whole(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
+/// What is behind the last whole eight bytes of a key, of which there is something: as a
+/// little-endian number, padded with zeros. Short copies of unknown length would be calls.
+#[inline]
+fn rest(key: &[u8]) -> u64 {
+    match key.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last) >> (8 * (8 - key.len() % 8)),
+        None => key
+            .iter()
+            .rev()
+            .fold(0, |word, byte| (word << 8) | u64::from(*byte)),
+    }
 }
 
 /// The table's hash of a key, as include/uapi/linux/virgo.h says.
@@ -415,13 +426,11 @@ fn hash(seed: u64, key: &[u8]) -> u64 {
         hash ^ (hash >> 32)
     };
     let mut hash = seed ^ (key.len() as u64).wrapping_mul(uapi::MEM_HASH_1);
-    let mut chunks = key.chunks_exact(8);
-    for chunk in &mut chunks {
-        hash = mix(hash, padded(chunk));
+    for chunk in key.chunks_exact(8) {
+        hash = mix(hash, whole(chunk));
     }
-    let rest = chunks.remainder();
-    if !rest.is_empty() {
-        hash = mix(hash, padded(rest));
+    if key.len() % 8 != 0 {
+        hash = mix(hash, rest(key));
     }
     hash.max(1)
 }
@@ -429,30 +438,33 @@ fn hash(seed: u64, key: &[u8]) -> u64 {
 /// Whether the words are the key, padded with zeros. They are as many as the key needs.
 #[inline]
 fn same(words: &[AtomicU64], key: &[u8]) -> bool {
-    let mut chunks = key.chunks_exact(8);
-    let mut words = words.iter();
-    for chunk in &mut chunks {
-        match words.next() {
-            Some(word) if word.load(Ordering::Relaxed).to_le() == padded(chunk) => {}
-            _ => return false,
-        }
-    }
-    let rest = chunks.remainder();
-    rest.is_empty()
-        || words
-            .next()
-            .is_some_and(|word| word.load(Ordering::Relaxed).to_le() == padded(rest))
+    let mut words = words
+        .iter()
+        .map(|word| word.load(Ordering::Relaxed).to_le());
+    let mut own = || words.next().unwrap_or(0);
+    key.chunks_exact(8).all(|chunk| own() == whole(chunk))
+        && (key.len() % 8 == 0 || own() == rest(key))
 }
 
 /// Copies bytes out of words, as many as `room` has.
 #[inline]
 fn copy_out(words: &[AtomicU64], room: &mut [u8]) {
-    for (chunk, word) in room.chunks_mut(8).zip(words) {
-        let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-        if chunk.len() == 8 {
-            chunk.copy_from_slice(&bytes);
-        } else {
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
+    let mut words = words.iter().map(|word| word.load(Ordering::Relaxed));
+    let mut chunks = room.chunks_exact_mut(8);
+    for (chunk, word) in (&mut chunks).zip(&mut words) {
+        chunk.copy_from_slice(&word.to_ne_bytes());
+    }
+    let last = chunks.into_remainder();
+    if last.is_empty() {
+        return;
+    }
+    // As above: in pieces of known lengths.
+    let bytes = words.next().unwrap_or(0).to_ne_bytes();
+    let mut at = 0;
+    for piece in [4, 2, 1] {
+        if last.len() & piece != 0 {
+            last[at..at + piece].copy_from_slice(&bytes[at..at + piece]);
+            at += piece;
         }
     }
 }

@@ -21,6 +21,13 @@ impl AsRef<[AtomicU64]> for Memory {
     }
 }
 
+/// Up to eight bytes as a little-endian number, padded with zeros.
+fn padded(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
 fn pair(low: u32, high: u32) -> u64 {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&low.to_ne_bytes());
