@@ -29,6 +29,8 @@ help:
 	@echo '  make fuzz            the parsers, a minute each, with libFuzzer'
 	@echo '  make bench-profiler  what a sample costs, beside a /proc poll and pidstat'
 	@echo '  make bench-mempool   what a request to the memory pool costs, beside memcached'
+	@echo '  make bench-cloudfs   what file operations cost, beside diod and the NFS server'
+	@echo '  make prove-cloudfs   git, sqlite, fio, rsync and others on a mount, beside diod'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
 	@echo '  make user            the virgo command alone, target/release/virgo'
@@ -98,6 +100,14 @@ bench-profiler:
 .PHONY: bench-mempool
 bench-mempool:
 	@KERNEL='$(KERNEL)' scripts/bench-mempool
+
+.PHONY: bench-cloudfs
+bench-cloudfs:
+	@KERNEL='$(KERNEL)' scripts/bench-cloudfs
+
+.PHONY: prove-cloudfs
+prove-cloudfs:
+	@KERNEL='$(KERNEL)' scripts/prove-cloudfs
 
 .PHONY: modules_install
 modules_install:

@@ -64,6 +64,10 @@ sized32! {
     MemSettings: 64,
     MemShare: 64,
     MemSeen: 16,
+    FsOpen: 40,
+    FsIo: 40,
+    FsHandle: 16,
+    FsStat: 72,
 }
 
 /// Largest size that a caller may name: a page, as for the kernel's own extensible structures.

@@ -35,16 +35,23 @@ impl OwnedQueue {
     /// Makes a queue whose items run on any CPU, soon after they are queued, at most `at_once` at
     /// a time. May sleep.
     pub fn new(name: &'static CStr, at_once: u16) -> Result<Self> {
-        Self::with_flags(name, at_once, bindings::wq_flags_WQ_HIGHPRI)
+        let flags = bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_HIGHPRI;
+        Self::with_flags(name, at_once, flags)
     }
 
     /// As [`OwnedQueue::new`], for work that may take long: at ordinary priority. May sleep.
     pub fn pool(name: &'static CStr, at_once: u16) -> Result<Self> {
-        Self::with_flags(name, at_once, 0)
+        Self::with_flags(name, at_once, bindings::wq_flags_WQ_UNBOUND)
     }
 
-    fn with_flags(name: &'static CStr, at_once: u16, more: u32) -> Result<Self> {
-        let flags = bindings::wq_flags_WQ_UNBOUND | more;
+    /// Makes a queue whose items run on the CPU they are queued on, one after the other; but when
+    /// one sleeps the next begins, up to `at_once` on each CPU. An item that is queued by another
+    /// follows it without a switch of threads. May sleep.
+    pub fn per_cpu(name: &'static CStr, at_once: u16) -> Result<Self> {
+        Self::with_flags(name, at_once, bindings::wq_flags_WQ_PERCPU)
+    }
+
+    fn with_flags(name: &'static CStr, at_once: u16, flags: u32) -> Result<Self> {
         // SAFETY: The format takes one string, which is a C string.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(
@@ -64,7 +71,7 @@ impl OwnedQueue {
 struct Spawned<F: FnOnce() + Send + 'static> {
     #[pin]
     work: Opaque<bindings::work_struct>,
-    function: F,
+    function: Option<F>,
 }
 
 impl<F: FnOnce() + Send + 'static> Spawned<F> {
@@ -74,11 +81,14 @@ impl<F: FnOnce() + Send + 'static> Spawned<F> {
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
         let work = Opaque::cast_from(work).cast_mut();
         // SAFETY: The item is the field of a box that `spawn` gave up. A work item may be freed by
-        // its own function. Moving the closure out of the box is allowed: only `work` is pinned,
-        // and the queue does not touch it any more.
-        let this = unsafe { KBox::from_raw(kernel::container_of!(work, Self, work)) };
-        let Spawned { function, .. } = KBox::into_inner(this);
-        function();
+        // its own function.
+        let mut this = unsafe { KBox::from_raw(kernel::container_of!(work, Self, work)) };
+        if let Some(function) = this.function.take() {
+            function();
+        }
+        // Only now: an item that is allocated where a running one was is taken for the same one by
+        // the queue, and waits until that has ended.
+        drop(this);
     }
 }
 
@@ -101,7 +111,7 @@ impl OwnedQueue {
                         )
                     }
                 }),
-                function,
+                function: Some(function),
             }),
             GFP_KERNEL,
         )?;

@@ -91,6 +91,14 @@ unsafe impl Plain for uapi::ProfilerRate {}
 unsafe impl Plain for uapi::ProfilerInfo {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::ProfilerSeen {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::FsOpen {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::FsIo {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::FsHandle {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::FsStat {}
 
 macro_rules! plain {
     ($($type:ident),+ $(,)?) => { $(

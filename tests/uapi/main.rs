@@ -308,6 +308,30 @@ fn mempool_rows(rows: &mut Rows) {
     );
     layout!(
         rows,
+        uapi::FsOpen,
+        "virgo_fs_open",
+        [size, flags, path, path_len, open_flags, mode, node, handle]
+    );
+    layout!(
+        rows,
+        uapi::FsIo,
+        "virgo_fs_io",
+        [size, flags, handle, data, length, offset]
+    );
+    layout!(
+        rows,
+        uapi::FsHandle,
+        "virgo_fs_handle",
+        [size, flags, handle]
+    );
+    layout!(
+        rows,
+        uapi::FsStat,
+        "virgo_fs_stat",
+        [size, flags, handle, ino, nlink, bytes, blocks, mtime_sec, mtime_nsec, mode, uid, gid]
+    );
+    layout!(
+        rows,
         uapi::MemSeen,
         "virgo_mem_seen",
         [size, flags, changes]
@@ -380,6 +404,17 @@ fn mempool_rows(rows: &mut Rows) {
         ("VIRGO_MEM_IOC_SETTINGS", uapi::MEM_IOC_SETTINGS.into()),
         ("VIRGO_MEM_IOC_SHARE", uapi::MEM_IOC_SHARE.into()),
         ("VIRGO_MEM_IOC_SEEN", uapi::MEM_IOC_SEEN.into()),
+        ("VIRGO_FS_IO_MAX", uapi::FS_IO_MAX.into()),
+        ("VIRGO_FS_PATH_MAX", uapi::FS_PATH_MAX.into()),
+        ("VIRGO_FS_SYNC_DATA", uapi::FS_SYNC_DATA.into()),
+        ("VIRGO_FS_IOC_OPEN", uapi::FS_IOC_OPEN.into()),
+        ("VIRGO_FS_IOC_READ", uapi::FS_IOC_READ.into()),
+        ("VIRGO_FS_IOC_WRITE", uapi::FS_IOC_WRITE.into()),
+        ("VIRGO_FS_IOC_CLOSE", uapi::FS_IOC_CLOSE.into()),
+        ("VIRGO_FS_IOC_SYNC", uapi::FS_IOC_SYNC.into()),
+        ("VIRGO_FS_IOC_STAT", uapi::FS_IOC_STAT.into()),
+        ("VIRGO_FS_IOC_TRUNCATE", uapi::FS_IOC_TRUNCATE.into()),
+        ("VIRGO_FS_IOC_READDIR", uapi::FS_IOC_READDIR.into()),
     ];
     for (name, value) in constants {
         rows.insert((*name).to_string(), *value);

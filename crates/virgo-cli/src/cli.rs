@@ -67,6 +67,17 @@ pub(crate) enum Command {
     },
     /// Show the cluster's nodes: who is up, how busy, and why not; load and change them
     Nodes(Nodes),
+    /// Work on files of other nodes, by virgo-cloudfs
+    ///
+    /// A file of a node is NODE:/PATH: NODE is a name or an address, with :PORT if it is not
+    /// 50000, and the path is below the folder that the node serves. Symbolic links are not
+    /// followed by the node. To use the files with any program, mount them:
+    /// mount -t 9p -o trans=tcp,port=50000,version=9p2000.L NODE /mnt
+    #[command(after_long_help = FS_EXAMPLES)]
+    Fs {
+        #[command(subcommand)]
+        command: Fs,
+    },
     /// Use memory, as the original profiler's test program does
     Work(Work),
     /// Print a completion script for a shell
@@ -87,6 +98,106 @@ pub(crate) enum Command {
         parent: i32,
         #[arg(last = true, required = true)]
         command: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Shown below the help of `virgo fs`.
+const FS_EXAMPLES: &str = "Examples:\n\n\
+  virgo fs ls 10.77.0.2:/\n\
+  virgo fs put report.pdf node2:/reports/\n\
+  virgo fs get node2:/reports/report.pdf /tmp\n\
+  virgo fs cp node2:/a node3:/b\n\
+  virgo fs mkdir -p node2:/x/y/z\n\
+  virgo --json fs df node2:/";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fs {
+    /// List a folder
+    Ls {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH")]
+        target: std::ffi::OsString,
+    },
+    /// Print files
+    Cat {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH", required = true)]
+        targets: Vec<std::ffi::OsString>,
+    },
+    /// Copy a file of this machine to a node
+    Put {
+        /// A file here
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        from: std::ffi::OsString,
+        /// NODE:/PATH, a folder or the new file's name
+        #[arg(value_name = "NODE:/PATH")]
+        to: std::ffi::OsString,
+        /// Print no progress
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Copy a node's file to this machine
+    Get {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH")]
+        from: std::ffi::OsString,
+        /// A folder or a name here; else the current folder
+        #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
+        to: Option<std::ffi::OsString>,
+        /// Print no progress
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Copy a file, here or on nodes, to any of them
+    Cp {
+        /// A file here, or NODE:/PATH
+        #[arg(value_name = "FROM", value_hint = ValueHint::FilePath)]
+        from: std::ffi::OsString,
+        /// A folder or a name here, or NODE:/PATH
+        #[arg(value_name = "TO", value_hint = ValueHint::AnyPath)]
+        to: std::ffi::OsString,
+        /// Print no progress
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Rename a file on its node
+    Mv {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH")]
+        from: std::ffi::OsString,
+        /// NODE:/PATH of the same node
+        #[arg(value_name = "NODE:/NEW")]
+        to: std::ffi::OsString,
+    },
+    /// Remove files and empty folders
+    Rm {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH", required = true)]
+        targets: Vec<std::ffi::OsString>,
+        /// Folders with all that is in them
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// Make folders
+    Mkdir {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH", required = true)]
+        targets: Vec<std::ffi::OsString>,
+        /// And those above that are missing; one that is there is no error
+        #[arg(short, long)]
+        parents: bool,
+    },
+    /// Tell all about a file
+    Stat {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH")]
+        target: std::ffi::OsString,
+    },
+    /// Tell how much room a node has
+    Df {
+        /// NODE:/PATH
+        #[arg(value_name = "NODE:/PATH")]
+        target: std::ffi::OsString,
     },
 }
 

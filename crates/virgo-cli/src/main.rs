@@ -10,6 +10,7 @@ mod classic;
 mod cli;
 mod collect;
 mod doctor;
+mod fs;
 mod gate;
 mod mem;
 mod monitor;
@@ -77,6 +78,7 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Profiler { command } => profiler::run(command, json),
         cli::Command::Mem { command } => mem::run(command, json),
         cli::Command::Nodes(options) => nodes::run(&options, json),
+        cli::Command::Fs { command } => fs::run(command, json),
         cli::Command::Work(options) => work::run(&options),
         cli::Command::Completions { shell } => pages::completions(shell),
         cli::Command::Mangen { directory } => pages::manual(&directory),

@@ -47,6 +47,8 @@ pub mod cloud;
 mod control;
 mod delta;
 mod error;
+pub mod files;
+pub mod local;
 mod mapped;
 pub mod mempool;
 mod nodes;

@@ -51,6 +51,102 @@ unsafe impl Plain for uapi::MemSettings {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::MemSeen {}
 
+// SAFETY: as above.
+unsafe impl Plain for uapi::FsHandle {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::FsStat {}
+
+/// `VIRGO_FS_IOC_OPEN`: the handle.
+pub(crate) fn fs_open(fd: impl AsFd, path: &[u8], flags: u32, mode: u32) -> Result<u64, Errno> {
+    let mut argument = uapi::FsOpen {
+        size: size_of::<uapi::FsOpen>() as u32,
+        path: path.as_ptr() as u64,
+        path_len: u32::try_from(path.len()).map_err(|_| Errno::NAMETOOLONG)?,
+        open_flags: flags,
+        mode,
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: the command takes an FsOpen, of which any bytes are a valid value.
+        let updater = unsafe { Updater::<{ uapi::FS_IOC_OPEN }, uapi::FsOpen>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument alone, and reads `path_len` bytes at `path`, which
+        // are borrowed until the call returns.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(argument.handle)
+}
+
+/// READ or READDIR: how many bytes came.
+pub(crate) fn fs_read<const OPCODE: Opcode>(
+    fd: impl AsFd,
+    handle: u64,
+    buffer: &mut [u8],
+    offset: u64,
+) -> Result<usize, Errno> {
+    let mut argument = uapi::FsIo {
+        size: size_of::<uapi::FsIo>() as u32,
+        handle,
+        data: buffer.as_mut_ptr() as u64,
+        length: buffer.len() as u64,
+        offset,
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: READ and READDIR take an FsIo, of which any bytes are a valid value.
+        let updater = unsafe { Updater::<OPCODE, uapi::FsIo>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument, and `length` bytes at `data` at most: that many
+        // are borrowed mutably until the call returns.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(usize::try_from(argument.length)
+        .unwrap_or(0)
+        .min(buffer.len()))
+}
+
+/// WRITE: how many bytes were written.
+pub(crate) fn fs_write(
+    fd: impl AsFd,
+    handle: u64,
+    data: &[u8],
+    offset: u64,
+) -> Result<usize, Errno> {
+    let mut argument = uapi::FsIo {
+        size: size_of::<uapi::FsIo>() as u32,
+        handle,
+        data: data.as_ptr() as u64,
+        length: data.len() as u64,
+        offset,
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: the command takes an FsIo, of which any bytes are a valid value.
+        let updater = unsafe { Updater::<{ uapi::FS_IOC_WRITE }, uapi::FsIo>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument alone, and reads `length` bytes at `data`, which
+        // are borrowed until the call returns.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(usize::try_from(argument.length)
+        .unwrap_or(0)
+        .min(data.len()))
+}
+
+/// TRUNCATE.
+pub(crate) fn fs_truncate(fd: impl AsFd, handle: u64, length: u64) -> Result<(), Errno> {
+    let mut argument = uapi::FsIo {
+        size: size_of::<uapi::FsIo>() as u32,
+        handle,
+        offset: length,
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: the command takes an FsIo, of which any bytes are a valid value.
+        let updater =
+            unsafe { Updater::<{ uapi::FS_IOC_TRUNCATE }, uapi::FsIo>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument alone; no address is in it.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })
+}
+
 /// Opens a device for reading and writing.
 pub(crate) fn open_device(path: &str) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))

@@ -987,6 +987,124 @@ struct virgo_mem_seen {
 #define VIRGO_MEM_IOC_SHARE	_IOWR(VIRGO_IOC_MAGIC, 0x2d, struct virgo_mem_share)
 #define VIRGO_MEM_IOC_SEEN	_IOWR(VIRGO_IOC_MAGIC, 0x2e, struct virgo_mem_seen)
 
+/* --------------------------------------------------------------- cloudfs */
+
+/** The device of virgo-cloudfs: handles belong to an open file of it. */
+#define VIRGO_FS_DEVICE		"/dev/virgo-cloudfs"
+
+/** Most bytes that one READ or WRITE moves. */
+#define VIRGO_FS_IO_MAX		(1U << 20)
+
+/** Longest path, in bytes. */
+#define VIRGO_FS_PATH_MAX	4096
+
+/**
+ * struct virgo_fs_open - open a file below the served folder.
+ * @size: in: sizeof(struct virgo_fs_open).
+ * @flags: in: must be zero.
+ * @path: in: address of the path; no NUL is needed. It is below the served
+ *	folder, '..' does not lead out of that, and a symbolic link is ELOOP or
+ *	ENOTDIR.
+ * @path_len: in: its length, at most VIRGO_FS_PATH_MAX (ENAMETOOLONG).
+ * @open_flags: in: as of open(2): the access mode, O_CREAT, O_EXCL, O_TRUNC,
+ *	O_APPEND, O_SYNC, O_DSYNC, O_DIRECTORY, O_NOATIME. EINVAL for others.
+ * @mode: in: permission bits of a new file, to which the umask applies.
+ * @node: in: 0, this node. Others: EHOSTUNREACH; see the library for them.
+ * @handle: out: the open file, for this descriptor of VIRGO_FS_DEVICE alone.
+ *
+ * With the caller's own rights. ENODEV if nothing is served; EROFS if it may
+ * not be changed; EMFILE, ENFILE past the limits.
+ */
+struct virgo_fs_open {
+	__u32 size;
+	__u32 flags;
+	__u64 path;
+	__u32 path_len;
+	__u32 open_flags;
+	__u32 mode;
+	__u32 node;
+	__u64 handle;
+};
+
+/**
+ * struct virgo_fs_io - read or write.
+ * @size: in: sizeof(struct virgo_fs_io).
+ * @flags: in: must be zero.
+ * @handle: in: from OPEN. ESTALE if it has been closed, EBADF if it never was.
+ * @data: in: address of the bytes.
+ * @length: in: how many, at most VIRGO_FS_IO_MAX (EMSGSIZE); out: how many
+ *	were read (fewer only where the file ends) or written.
+ * @offset: in: where in the file; without effect when writing with O_APPEND.
+ *	For TRUNCATE the new length, with @data and @length zero.
+ */
+struct virgo_fs_io {
+	__u32 size;
+	__u32 flags;
+	__u64 handle;
+	__u64 data;
+	__u64 length;
+	__u64 offset;
+};
+
+/** In @flags of virgo_fs_handle, for SYNC: the data alone, as fdatasync(2). */
+#define VIRGO_FS_SYNC_DATA	(1U << 0)
+
+/**
+ * struct virgo_fs_handle - close, or bring to the disk.
+ * @size: in: sizeof(struct virgo_fs_handle).
+ * @flags: in: zero; for SYNC also VIRGO_FS_SYNC_DATA.
+ * @handle: in: as in virgo_fs_io.
+ */
+struct virgo_fs_handle {
+	__u32 size;
+	__u32 flags;
+	__u64 handle;
+};
+
+/**
+ * struct virgo_fs_stat - what stat(2) tells of an open file.
+ * @size: in: sizeof(struct virgo_fs_stat).
+ * @flags: in: must be zero.
+ * @handle: in: as in virgo_fs_io.
+ * @ino: out: its number.
+ * @nlink: out: names it has.
+ * @bytes: out: its length.
+ * @blocks: out: 512-byte blocks it takes.
+ * @mtime_sec: out: when it was last written, seconds since 1970.
+ * @mtime_nsec: out: and nanoseconds.
+ * @mode: out: type and permission bits.
+ * @uid: out: its owner, in the initial user namespace.
+ * @gid: out: its group.
+ */
+struct virgo_fs_stat {
+	__u32 size;
+	__u32 flags;
+	__u64 handle;
+	__u64 ino;
+	__u64 nlink;
+	__u64 bytes;
+	__u64 blocks;
+	__s64 mtime_sec;
+	__u32 mtime_nsec;
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+};
+
+#define VIRGO_FS_IOC_OPEN	_IOWR(VIRGO_IOC_MAGIC, 0x30, struct virgo_fs_open)
+#define VIRGO_FS_IOC_READ	_IOWR(VIRGO_IOC_MAGIC, 0x31, struct virgo_fs_io)
+#define VIRGO_FS_IOC_WRITE	_IOWR(VIRGO_IOC_MAGIC, 0x32, struct virgo_fs_io)
+#define VIRGO_FS_IOC_CLOSE	_IOWR(VIRGO_IOC_MAGIC, 0x33, struct virgo_fs_handle)
+#define VIRGO_FS_IOC_SYNC	_IOWR(VIRGO_IOC_MAGIC, 0x34, struct virgo_fs_handle)
+#define VIRGO_FS_IOC_STAT	_IOWR(VIRGO_IOC_MAGIC, 0x35, struct virgo_fs_stat)
+#define VIRGO_FS_IOC_TRUNCATE	_IOWR(VIRGO_IOC_MAGIC, 0x36, struct virgo_fs_io)
+/*
+ * READDIR fills the bytes with entries, each ino[8] offset[8] type[1] length[2]
+ * and the name, little-endian; the offset of the last one is where to go on,
+ * and 0 begins. No bytes: the end.
+ */
+#define VIRGO_FS_IOC_READDIR	_IOWR(VIRGO_IOC_MAGIC, 0x37, struct virgo_fs_io)
+
 /* -------------------------------------------------------------- profiler */
 
 /** Length of a thread's name with its terminating NUL, as TASK_COMM_LEN. */

@@ -13,11 +13,14 @@
     clippy::panic
 )]
 
+pub mod access;
 pub mod command;
 pub mod crc;
+pub mod files;
 pub mod frame;
 pub mod lines;
 pub mod mem;
 pub mod memcached;
 pub mod node;
+pub mod p9;
 pub mod uapi;

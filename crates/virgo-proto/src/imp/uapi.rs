@@ -228,6 +228,15 @@ pub const MEM_SHARE_CREATE: u32 = 1 << 0;
 /// In `flags` of [`MemShare`]: take the namespace down; mappings stay, closed.
 pub const MEM_SHARE_REMOVE: u32 = 1 << 1;
 
+/// The device of virgo-cloudfs.
+pub const FS_DEVICE: &str = "/dev/virgo-cloudfs";
+/// Most bytes that one READ or WRITE moves.
+pub const FS_IO_MAX: u32 = 1 << 20;
+/// Longest path.
+pub const FS_PATH_MAX: u32 = 4096;
+/// For SYNC: the data alone.
+pub const FS_SYNC_DATA: u32 = 1 << 0;
+
 /// An ioctl number as Linux's `_IOWR` makes it on the architectures of the generic layout.
 const fn iowr<T>(nr: u32) -> u32 {
     let size = size_of::<T>();
@@ -279,6 +288,22 @@ pub const MEM_IOC_SETTINGS: u32 = iowr::<MemSettings>(0x2c);
 pub const MEM_IOC_SHARE: u32 = iowr::<MemShare>(0x2d);
 /// How far this reader has come.
 pub const MEM_IOC_SEEN: u32 = iowr::<MemSeen>(0x2e);
+/// Open a file below the served folder.
+pub const FS_IOC_OPEN: u32 = iowr::<FsOpen>(0x30);
+/// Read.
+pub const FS_IOC_READ: u32 = iowr::<FsIo>(0x31);
+/// Write.
+pub const FS_IOC_WRITE: u32 = iowr::<FsIo>(0x32);
+/// Close.
+pub const FS_IOC_CLOSE: u32 = iowr::<FsHandle>(0x33);
+/// Bring to the disk.
+pub const FS_IOC_SYNC: u32 = iowr::<FsHandle>(0x34);
+/// What stat(2) tells.
+pub const FS_IOC_STAT: u32 = iowr::<FsStat>(0x35);
+/// Make it so long.
+pub const FS_IOC_TRUNCATE: u32 = iowr::<FsIo>(0x36);
+/// The entries of a folder.
+pub const FS_IOC_READDIR: u32 = iowr::<FsIo>(0x37);
 /// Register a task.
 pub const PROFILER_IOC_REGISTER: u32 = iowr::<ProfilerTask>(0x70);
 /// Unregister a task.
@@ -806,6 +831,88 @@ pub struct MemSeen {
     /// In: the table's `changes`; `poll()` on this descriptor reports POLLIN while the table's is
     /// greater. Greater than the table's: EINVAL.
     pub changes: u64,
+}
+
+/// Open a file below the served folder (`struct virgo_fs_open`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FsOpen {
+    /// In: `sizeof(struct virgo_fs_open)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of the path.
+    pub path: u64,
+    /// In: its length.
+    pub path_len: u32,
+    /// In: as of open(2).
+    pub open_flags: u32,
+    /// In: permission bits of a new file.
+    pub mode: u32,
+    /// In: 0, this node.
+    pub node: u32,
+    /// Out: the open file.
+    pub handle: u64,
+}
+
+/// Read or write (`struct virgo_fs_io`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FsIo {
+    /// In: `sizeof(struct virgo_fs_io)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the open file.
+    pub handle: u64,
+    /// In: address of the bytes.
+    pub data: u64,
+    /// In: how many; out: how many were moved.
+    pub length: u64,
+    /// In: where in the file.
+    pub offset: u64,
+}
+
+/// Close, or bring to the disk (`struct virgo_fs_handle`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FsHandle {
+    /// In: `sizeof(struct virgo_fs_handle)`.
+    pub size: u32,
+    /// In: for SYNC `VIRGO_FS_SYNC_DATA` or zero.
+    pub flags: u32,
+    /// In: the open file.
+    pub handle: u64,
+}
+
+/// What stat(2) tells of an open file (`struct virgo_fs_stat`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FsStat {
+    /// In: `sizeof(struct virgo_fs_stat)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the open file.
+    pub handle: u64,
+    /// Out: its number.
+    pub ino: u64,
+    /// Out: names it has.
+    pub nlink: u64,
+    /// Out: its length.
+    pub bytes: u64,
+    /// Out: 512-byte blocks it takes.
+    pub blocks: u64,
+    /// Out: when it was last written.
+    pub mtime_sec: i64,
+    /// Out: and nanoseconds.
+    pub mtime_nsec: u32,
+    /// Out: type and permission bits.
+    pub mode: u32,
+    /// Out: its owner.
+    pub uid: u32,
+    /// Out: its group.
+    pub gid: u32,
 }
 
 /// The first page of the mapped buffer (`struct virgo_profiler_header`).
