@@ -128,8 +128,6 @@ fn first_of_init(image: &[u8], name: &str) -> u32 {
 /// Fails each allocation of a load of `module` in turn, with `needs` loaded.
 fn each_allocation_of(module: &str, needs: &[&str]) {
     unload_all();
-    // Each load and unload waits for several grace periods.
-    setting("/sys/kernel/rcu_expedited", "1");
     setting("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
     // No words about each: they would be taken for a report. Copies from user space count too.
     for kind in ["failslab", "fail_page_alloc", "fail_usercopy"] {
