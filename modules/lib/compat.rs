@@ -84,6 +84,12 @@ pub fn enobufs() -> Error {
     Error::from_errno(-(bindings::ENOBUFS as i32))
 }
 
+/// EADDRINUSE, likewise.
+pub fn eaddrinuse() -> Error {
+    // CAST: 98, a constant.
+    Error::from_errno(-(bindings::EADDRINUSE as i32))
+}
+
 /// HRTIMER_NORESTART: a number up to Linux 7.2, a type of its own from 7.3 on.
 pub(super) const fn hrtimer_norestart() -> bindings::hrtimer_restart {
     // SAFETY: The type is an integer, or a struct of one; 0 is HRTIMER_NORESTART

@@ -23,6 +23,8 @@ pub enum Access {
     Read,
     /// To read and write; made if it is not there.
     ReadWrite,
+    /// To read and write; made if it is not there, emptied if it is.
+    Fresh,
     /// To write at its end, whatever the position says; made if it is not there.
     Append,
 }
@@ -33,6 +35,7 @@ impl Access {
         (match self {
             Access::Read => bindings::O_RDONLY,
             Access::ReadWrite => bindings::O_RDWR | bindings::O_CREAT,
+            Access::Fresh => bindings::O_RDWR | bindings::O_CREAT | bindings::O_TRUNC,
             Access::Append => bindings::O_WRONLY | bindings::O_CREAT | bindings::O_APPEND,
         }) as i32
     }
@@ -122,6 +125,33 @@ impl OwnedFile {
             }
         }
         Ok(())
+    }
+
+    /// How long the file is. May sleep.
+    pub fn size(&self) -> Result<u64> {
+        // CAST: 2, a constant.
+        let end = bindings::SEEK_END as i32;
+        // SAFETY: The file is open by the invariant. Its position, which this sets, is used by
+        // nobody: reads and writes say where.
+        let size = unsafe { bindings::vfs_llseek(self.file.as_ptr(), 0, end) };
+        u64::try_from(size).map_err(|_| errno(isize::try_from(size).unwrap_or(isize::MIN)))
+    }
+
+    /// Has the file system keep room for the first `bytes`, which become the file's length if it
+    /// is shorter: writes there cannot fail for want of it. `EOPNOTSUPP` where the file system has
+    /// no such thing; `ENOSPC`. May sleep.
+    pub fn preallocate(&self, bytes: u64) -> Result {
+        let bytes = i64::try_from(bytes).map_err(|_| EFBIG)?;
+        // SAFETY: The file is open by the invariant. A file opened to read is refused by the call.
+        kernel::error::to_result(unsafe {
+            bindings::vfs_fallocate(self.file.as_ptr(), 0, 0, bytes)
+        })
+    }
+
+    /// Brings the file's content and all about it to the disk; of a folder, its entries. May sleep.
+    pub fn sync(&self) -> Result {
+        // SAFETY: The file is open by the invariant.
+        kernel::error::to_result(unsafe { bindings::vfs_fsync(self.file.as_ptr(), 0) })
     }
 
     /// Brings the file's content to the disk. An error is told once, as fsync() has it. May sleep.

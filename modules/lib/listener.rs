@@ -240,6 +240,12 @@ pub trait Service: Send + Sync + Sized + 'static {
     /// Process context; may sleep.
     fn ended(&self, _conn: &mut Self::Conn, _rest: &[u8], _out: &mut Reply) {}
 
+    /// The peer has ended its half, or the connection broke, while it was paused: whoever holds the
+    /// [`Responder`] may give up. An answer still goes out where it can.
+    ///
+    /// Process context; may sleep.
+    fn hangup(&self, _conn: &mut Self::Conn) {}
+
     /// The words a connection is turned away with; names the bound.
     ///
     /// Any context `input` is called in.
@@ -378,6 +384,8 @@ struct Inner<S: Service> {
     want: usize,
     out: Reply,
     paused: bool,
+    /// The service has been told that the peer went during this pause.
+    hung: bool,
     ended: bool,
     closing: Option<Closed>,
     /// We have sent our last, and wait for the peer's; bytes heard so far.
@@ -577,6 +585,7 @@ impl<S: Service> Inner<S> {
             let flags = conn.flags.xchg(0, Full);
             if flags & RESUME != 0 {
                 self.paused = false;
+                self.hung = false;
             }
             if flags & CLOSE != 0 && self.closing.is_none() {
                 self.closing = Some(Closed::Service);
@@ -618,6 +627,15 @@ impl<S: Service> Inner<S> {
         let mut dry = self.ended || self.closing.is_some();
         if self.paused && stop == Stop::Starved {
             stop = Stop::Pause;
+            if let Some(live) = self.live.as_mut().filter(|_| !self.hung) {
+                if live.sock.ending() {
+                    if softirq {
+                        return Ok(Verdict::Slow);
+                    }
+                    self.hung = true;
+                    shared.service.hangup(&mut live.state);
+                }
+            }
         }
         if self.closing.is_some() && stop == Stop::Starved {
             stop = Stop::Close;
@@ -1152,6 +1170,7 @@ impl<S: Service> Shared<S> {
                     want: 0,
                     out,
                     paused: false,
+                    hung: false,
                     ended: false,
                     closing: None,
                     lingering: None,

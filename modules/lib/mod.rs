@@ -11,6 +11,7 @@
 pub mod chardev;
 pub mod cluster;
 pub mod compat;
+pub mod crc;
 pub mod export;
 pub mod ffi;
 pub mod file;

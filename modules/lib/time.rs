@@ -24,3 +24,14 @@ pub fn unix_s() -> i64 {
     // SAFETY: As above.
     unsafe { bindings::ktime_get_real_seconds() }
 }
+
+/// CLOCK_REALTIME: seconds since 1970, and nanoseconds. Does not sleep.
+pub fn wall_clock() -> (u64, u32) {
+    let mut now = bindings::timespec64::default();
+    // SAFETY: `now` is writable; timekeeping runs.
+    unsafe { bindings::ktime_get_real_ts64(&mut now) };
+    (
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
+}

@@ -223,6 +223,14 @@ impl<T: DeadlineHandler> DeadlineWork<T> {
         };
     }
 
+    /// Runs the handler as soon as its queue can; if it runs already, once more. Does not sleep.
+    pub fn run_soon(&self) {
+        // CAST: a small constant.
+        let any_cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+        // SAFETY: Queue and item live as long as `self`; queueing a disabled item does nothing.
+        unsafe { bindings::queue_work_on(any_cpu, self.queue.0.as_ptr(), self.work.get()) };
+    }
+
     /// # Safety
     ///
     /// Called by the timer of a `Self`.

@@ -337,6 +337,13 @@ static u32 virgo_sock_status(const struct sock *sk)
 	return 0;
 }
 
+/** virgo_sock_ending() - the peer has said its last, or is gone. Any context. */
+int virgo_sock_ending(struct socket *sock)
+{
+	return virgo_sock_status(sock->sk) != 0;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_sock_ending, "VIRGO");
+
 /**
  * virgo_sock_recv() - kernel_recvmsg() into one buffer.
  * @status: VIRGO_SOCK_ENDING where the stream has more to tell than these

@@ -163,6 +163,7 @@ extern "C" {
         flags: i32,
         status: *mut u32,
     ) -> isize;
+    fn virgo_sock_ending(sock: *mut RawSocket) -> i32;
     fn virgo_sock_send(
         sock: *mut RawSocket,
         vec: *mut bindings::kvec,
@@ -346,6 +347,12 @@ impl Socket {
         // SAFETY: `n` is within the room, and the kernel has written that many.
         unsafe { buf.inc_len(n) };
         Ok((n, status))
+    }
+
+    /// The peer has ended its half, or the connection is broken. Any context.
+    pub(super) fn ending(&self) -> bool {
+        // SAFETY: `self` is live by the invariant.
+        unsafe { virgo_sock_ending(self.0.as_ptr()) != 0 }
     }
 
     /// [`recv`](Self::recv) for softirq, and the `ENDING` flag.

@@ -20,3 +20,4 @@ pub mod load;
 pub mod rendezvous;
 pub mod schedule;
 pub mod siphash;
+pub mod treap;

@@ -14,13 +14,16 @@
 )]
 
 pub mod access;
+pub mod beanstalk;
 pub mod command;
 pub mod crc;
 pub mod files;
 pub mod frame;
+pub mod kingcobra;
 pub mod lines;
 pub mod mem;
 pub mod memcached;
 pub mod node;
 pub mod p9;
+pub mod qlog;
 pub mod uapi;

@@ -1,0 +1,1364 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The queue itself: jobs, tubes, and who takes from them.
+//!
+//! Everything here is guarded by one mutex, [`crate::queue::Queue`]'s; nothing here waits for
+//! anybody. A job lies in the set of all jobs by its number, and in one more, by what it is doing:
+//!
+//! | state | set | order |
+//! |---|---|---|
+//! | ready | its tube's | priority, number |
+//! | delayed | its tube's | when it becomes ready |
+//! | buried | its tube's | when it was buried |
+//! | reserved | its worker's | when its time is over |
+//!
+//! Tubes and workers that something is due for lie in two more sets, so that the one timer knows
+//! the next moment without looking at jobs.
+//!
+//! Between two calls no tube that is not paused has both ready jobs and workers that wait for
+//! them: whoever adds one of the two calls [`State::dispatch`].
+
+use kernel::prelude::*;
+
+use crate::{
+    lib::{
+        listener::Responder,
+        random::random_u32, //
+    },
+    logic::treap::{
+        Links,
+        Nodes,
+        Treap,
+        NIL, //
+    },
+    proto::{
+        beanstalk::URGENT,
+        kingcobra::Exchange, //
+    },
+    server::Server,
+    slab::{
+        Item,
+        Slab, //
+    },
+    stats::Commands,
+    text::Text,
+};
+
+/// Nanoseconds in a second.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+/// A worker that waits is told so long before its own job's time is over.
+const MARGIN: u64 = SECOND;
+
+/// What a job is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Ready,
+    Delayed,
+    Buried,
+    Reserved,
+}
+
+impl Phase {
+    /// The protocol's word for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Phase::Ready => "ready",
+            Phase::Delayed => "delayed",
+            Phase::Buried => "buried",
+            Phase::Reserved => "reserved",
+        }
+    }
+}
+
+/// How often something happened to a job.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) reserves: u32,
+    pub(crate) timeouts: u32,
+    pub(crate) releases: u32,
+    pub(crate) buries: u32,
+    pub(crate) kicks: u32,
+}
+
+/// What somebody put in.
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    pub(crate) body: KVVec<u8>,
+    /// When its delay or its time is over; for a buried one its place in the line.
+    pub(crate) deadline: u64,
+    pub(crate) created: u64,
+    pub(crate) pri: u32,
+    /// Seconds.
+    pub(crate) ttr: u32,
+    /// Seconds.
+    pub(crate) delay: u32,
+    pub(crate) tube: u32,
+    /// Who has reserved it.
+    pub(crate) owner: u32,
+    order: Links,
+    by_id: Links,
+    pub(crate) counts: Counts,
+    pub(crate) phase: Phase,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Job {
+            id: 0,
+            body: KVVec::new(),
+            deadline: 0,
+            created: 0,
+            pri: 0,
+            ttr: 0,
+            delay: 0,
+            tube: NIL,
+            owner: NIL,
+            order: Links::NONE,
+            by_id: Links::NONE,
+            counts: Counts::default(),
+            phase: Phase::Buried,
+        }
+    }
+}
+
+impl Item for Job {
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.tube
+    }
+}
+
+/// A set of jobs in the order of what they are doing.
+struct ByOrder<'a>(&'a mut Slab<Job>);
+
+impl Nodes for ByOrder<'_> {
+    type Key = (u64, u64);
+
+    fn key(&self, node: u32) -> (u64, u64) {
+        self.0.get(node).map_or((0, 0), |job| match job.phase {
+            Phase::Ready => (u64::from(job.pri), job.id),
+            _ => (job.deadline, job.id),
+        })
+    }
+    fn links(&self, node: u32) -> Links {
+        self.0.get(node).map_or(Links::NONE, |job| job.order)
+    }
+    fn set_links(&mut self, node: u32, links: Links) {
+        if let Some(job) = self.0.get_mut(node) {
+            job.order = links;
+        }
+    }
+}
+
+/// The set of all jobs.
+struct ById<'a>(&'a mut Slab<Job>);
+
+impl Nodes for ById<'_> {
+    type Key = u64;
+
+    fn key(&self, node: u32) -> u64 {
+        self.0.get(node).map_or(0, |job| job.id)
+    }
+    fn links(&self, node: u32) -> Links {
+        self.0.get(node).map_or(Links::NONE, |job| job.by_id)
+    }
+    fn set_links(&mut self, node: u32, links: Links) {
+        if let Some(job) = self.0.get_mut(node) {
+            job.by_id = links;
+        }
+    }
+}
+
+/// A bag of indexes in beanstalkd's order: what leaves is replaced by the last, and taking goes
+/// round. So workers that wait are served in the same order, and tubes are listed in the same.
+#[derive(Default)]
+pub(crate) struct Bag {
+    items: KVec<u32>,
+    last: usize,
+}
+
+impl Bag {
+    /// Adds one. `ENOMEM`.
+    fn push(&mut self, item: u32) -> Result {
+        Ok(self.items.push(item, GFP_KERNEL)?)
+    }
+
+    fn remove_at(&mut self, at: usize) -> Option<u32> {
+        let last = self.items.pop()?;
+        match self.items.get_mut(at) {
+            Some(place) => Some(core::mem::replace(place, last)),
+            None => Some(last),
+        }
+    }
+
+    /// Takes this one out; whether it was there.
+    fn remove(&mut self, item: u32) -> bool {
+        let Some(at) = self.items.iter().position(|i| *i == item) else {
+            return false;
+        };
+        self.remove_at(at);
+        true
+    }
+
+    /// Takes the one whose turn it is.
+    fn take(&mut self) -> Option<u32> {
+        self.last = self.last.checked_rem(self.items.len())?;
+        let item = self.remove_at(self.last);
+        self.last = self.last.saturating_add(1);
+        item
+    }
+
+    pub(crate) fn contains(&self, item: u32) -> bool {
+        self.items.contains(&item)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.items
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+}
+
+/// A line of jobs, by name.
+pub(crate) struct Tube {
+    pub(crate) name: KVec<u8>,
+    ready: Treap,
+    delayed: Treap,
+    buried: Treap,
+    pub(crate) ready_ct: u64,
+    pub(crate) delayed_ct: u64,
+    pub(crate) buried_ct: u64,
+    pub(crate) reserved_ct: u64,
+    pub(crate) urgent_ct: u64,
+    pub(crate) total_jobs: u64,
+    pub(crate) deletes: u64,
+    pub(crate) pauses: u64,
+    /// The length of the pause; 0: not paused.
+    pub(crate) pause: u64,
+    pub(crate) unpause_at: u64,
+    pub(crate) using: u32,
+    pub(crate) watching: u32,
+    /// Stays without jobs and users.
+    pub(crate) kept: bool,
+    pub(crate) waiting: Bag,
+    hash: u32,
+    due: u64,
+    by_due: Links,
+    free: u32,
+}
+
+impl Default for Tube {
+    fn default() -> Self {
+        Tube {
+            name: KVec::new(),
+            ready: Treap::new(0),
+            delayed: Treap::new(0),
+            buried: Treap::new(0),
+            ready_ct: 0,
+            delayed_ct: 0,
+            buried_ct: 0,
+            reserved_ct: 0,
+            urgent_ct: 0,
+            total_jobs: 0,
+            deletes: 0,
+            pauses: 0,
+            pause: 0,
+            unpause_at: 0,
+            using: 0,
+            watching: 0,
+            kept: false,
+            waiting: Bag::default(),
+            hash: 0,
+            due: u64::MAX,
+            by_due: Links::NONE,
+            free: NIL,
+        }
+    }
+}
+
+impl Item for Tube {
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.free
+    }
+}
+
+impl Tube {
+    /// All its jobs.
+    pub(crate) fn jobs(&self) -> u64 {
+        self.ready_ct
+            .saturating_add(self.delayed_ct)
+            .saturating_add(self.buried_ct)
+            .saturating_add(self.reserved_ct)
+    }
+}
+
+/// How a worker waits.
+pub(crate) enum Waiting {
+    No,
+    /// On a connection, which gets its answer through this.
+    Line(Responder<Server>),
+    /// In an ioctl; the job that it got.
+    File(Option<u32>),
+}
+
+/// Who puts and takes: a connection or an open file.
+pub(crate) struct Worker {
+    pub(crate) using: u32,
+    pub(crate) watch: Bag,
+    reserved: Treap,
+    pub(crate) reserved_ct: u32,
+    waiting: Waiting,
+    /// When it has waited long enough.
+    until: u64,
+    producer: bool,
+    taker: bool,
+    due: u64,
+    by_due: Links,
+    free: u32,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Worker {
+            using: NIL,
+            watch: Bag::default(),
+            reserved: Treap::new(0),
+            reserved_ct: 0,
+            waiting: Waiting::No,
+            until: u64::MAX,
+            producer: false,
+            taker: false,
+            due: u64::MAX,
+            by_due: Links::NONE,
+            free: NIL,
+        }
+    }
+}
+
+impl Item for Worker {
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.free
+    }
+}
+
+/// Tubes and workers by what is due.
+struct ByDue<'a, T>(&'a mut Slab<T>);
+
+macro_rules! by_due {
+    ($type:ty) => {
+        impl Nodes for ByDue<'_, $type> {
+            type Key = (u64, u32);
+
+            fn key(&self, node: u32) -> (u64, u32) {
+                self.0.get(node).map_or((0, 0), |item| (item.due, node))
+            }
+            fn links(&self, node: u32) -> Links {
+                self.0.get(node).map_or(Links::NONE, |item| item.by_due)
+            }
+            fn set_links(&mut self, node: u32, links: Links) {
+                if let Some(item) = self.0.get_mut(node) {
+                    item.by_due = links;
+                }
+            }
+        }
+    };
+}
+by_due!(Tube);
+by_due!(Worker);
+
+/// The sum over all tubes and workers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) ready: u64,
+    pub(crate) delayed: u64,
+    pub(crate) buried: u64,
+    pub(crate) reserved: u64,
+    pub(crate) urgent: u64,
+    pub(crate) waiting: u64,
+    pub(crate) producers: u64,
+    pub(crate) takers: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) jobs: u64,
+    pub(crate) workers: u64,
+}
+
+/// Bounds, set when the module is loaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of a job's body.
+    pub(crate) job_size: u32,
+    /// Bytes of memory for jobs.
+    pub(crate) bytes: u64,
+    pub(crate) tubes: u32,
+    /// Jobs in one tube.
+    pub(crate) tube_jobs: u64,
+}
+
+/// Why a job is not taken in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// No more jobs are taken at all.
+    Draining,
+    /// So many bytes is the most.
+    Bytes(u64),
+    /// So many jobs is the most for its tube.
+    Tube(u64),
+    /// So many bytes is the most for one.
+    Job(u32),
+    /// The system has no memory.
+    Memory,
+}
+
+impl From<Error> for Full {
+    fn from(_: Error) -> Self {
+        Full::Memory
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Full {
+    fn from(_: kernel::alloc::AllocError) -> Self {
+        Full::Memory
+    }
+}
+
+/// What a job is to be.
+pub(crate) struct New {
+    pub(crate) id: u64,
+    pub(crate) tube: u32,
+    pub(crate) pri: u32,
+    pub(crate) delay: u32,
+    pub(crate) ttr: u32,
+    pub(crate) body: KVVec<u8>,
+}
+
+/// The queue.
+pub(crate) struct State {
+    pub(crate) limits: Limits,
+    pub(crate) jobs: Slab<Job>,
+    pub(crate) tubes: Slab<Tube>,
+    pub(crate) workers: Slab<Worker>,
+    /// The tubes in the order they are listed in.
+    pub(crate) listed: Bag,
+    all: Treap,
+    tubes_due: Treap,
+    workers_due: Treap,
+    pub(crate) default_tube: u32,
+    next_id: u64,
+    bury_seq: u64,
+    seed: u32,
+    pub(crate) totals: Totals,
+    pub(crate) commands: Commands,
+    /// The last exchange's moment.
+    exchange: (u64, u32),
+    /// Bytes of jobs' bodies, as the allocator has them.
+    pub(crate) bytes: u64,
+    pub(crate) draining: bool,
+    pub(crate) started: u64,
+    /// Some file got its job or its time is over: who waits for one looks.
+    pub(crate) files_changed: bool,
+}
+
+/// What a job's body takes.
+fn weight_of(body: &KVVec<u8>) -> u64 {
+    // CAST: usize fits u64.
+    body.capacity() as u64
+}
+
+/// FNV-1a.
+fn hash_of(name: &[u8]) -> u32 {
+    name.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+impl State {
+    /// An empty queue with the tube "default". `ENOMEM`.
+    pub(crate) fn new(limits: Limits, now: u64) -> Result<Self> {
+        let seed = random_u32();
+        let mut state = State {
+            limits,
+            jobs: Slab::new(),
+            tubes: Slab::new(),
+            workers: Slab::new(),
+            listed: Bag::default(),
+            all: Treap::new(seed),
+            tubes_due: Treap::new(seed),
+            workers_due: Treap::new(seed),
+            default_tube: NIL,
+            next_id: 1,
+            bury_seq: 0,
+            seed,
+            totals: Totals::default(),
+            commands: Commands::default(),
+            exchange: (0, 0),
+            bytes: 0,
+            draining: false,
+            started: now,
+            files_changed: false,
+        };
+        let tube = state.tube_made(b"default")?;
+        state.default_tube = tube;
+        if let Some(tube) = state.tubes.get_mut(tube) {
+            tube.kept = true;
+        }
+        Ok(state)
+    }
+
+    // --- tubes
+
+    /// The tube of this name.
+    pub(crate) fn tube(&self, name: &[u8]) -> Option<u32> {
+        let hash = hash_of(name);
+        let is = |tube: &Tube| tube.hash == hash && tube.name.as_slice() == name;
+        self.listed
+            .as_slice()
+            .iter()
+            .copied()
+            .find(|index| self.tubes.get(*index).is_some_and(is))
+    }
+
+    /// The tube of this name, made if it is not there. `ENOSPC` at the limit; `ENOMEM`.
+    pub(crate) fn tube_made(&mut self, name: &[u8]) -> Result<u32> {
+        if let Some(tube) = self.tube(name) {
+            return Ok(tube);
+        }
+        // CAST: u32 fits usize on 64-bit.
+        if self.listed.len() >= self.limits.tubes as usize {
+            return Err(ENOSPC);
+        }
+        let mut own = KVec::with_capacity(name.len(), GFP_KERNEL)?;
+        own.extend_from_slice(name, GFP_KERNEL)?;
+        let tube = self.tubes.insert(Tube {
+            name: own,
+            hash: hash_of(name),
+            ready: Treap::new(self.seed),
+            delayed: Treap::new(self.seed),
+            buried: Treap::new(self.seed),
+            ..Tube::default()
+        })?;
+        if let Err(error) = self.listed.push(tube) {
+            self.tubes.remove(tube);
+            return Err(error);
+        }
+        Ok(tube)
+    }
+
+    /// Removes a tube that nobody needs.
+    pub(crate) fn tube_dropped(&mut self, index: u32) {
+        let Some(tube) = self.tubes.get(index) else {
+            return;
+        };
+        if tube.kept || tube.using > 0 || tube.watching > 0 || tube.jobs() > 0 {
+            return;
+        }
+        self.set_tube_due(index, u64::MAX);
+        self.listed.remove(index);
+        self.tubes.remove(index);
+    }
+
+    fn set_tube_due(&mut self, index: u32, due: u64) {
+        let Some(old) = self.tubes.get(index).map(|tube| tube.due) else {
+            return;
+        };
+        if old == due {
+            return;
+        }
+        let mut nodes = ByDue(&mut self.tubes);
+        if old != u64::MAX {
+            self.tubes_due.remove(&mut nodes, index);
+        }
+        if let Some(tube) = nodes.0.get_mut(index) {
+            tube.due = due;
+        }
+        if due != u64::MAX {
+            self.tubes_due.insert(&mut nodes, index);
+        }
+    }
+
+    fn reckon_tube(&mut self, index: u32) {
+        let Some(tube) = self.tubes.get(index) else {
+            return;
+        };
+        let mut due = u64::MAX;
+        if tube.pause > 0 {
+            due = tube.unpause_at;
+        }
+        if tube.delayed_ct > 0 {
+            let delayed = tube.delayed;
+            if let Some(job) = delayed.first(&ByOrder(&mut self.jobs)) {
+                due = due.min(self.jobs.get(job).map_or(u64::MAX, |job| job.deadline));
+            }
+        }
+        self.set_tube_due(index, due);
+    }
+
+    /// Whether jobs of the tube may be given out; a pause that is over ends here.
+    fn open(&mut self, index: u32, now: u64) -> bool {
+        let Some(tube) = self.tubes.get_mut(index) else {
+            return false;
+        };
+        if tube.pause == 0 {
+            return true;
+        }
+        if tube.unpause_at > now {
+            return false;
+        }
+        tube.pause = 0;
+        self.reckon_tube(index);
+        true
+    }
+
+    /// Gives no jobs of a tube out for so many seconds.
+    pub(crate) fn pause(&mut self, index: u32, seconds: u32, now: u64) {
+        if let Some(tube) = self.tubes.get_mut(index) {
+            // At least something, so that who waits is woken.
+            tube.pause = u64::from(seconds).saturating_mul(SECOND).max(1);
+            tube.unpause_at = now.saturating_add(tube.pause);
+            tube.pauses = tube.pauses.saturating_add(1);
+        }
+        self.reckon_tube(index);
+    }
+
+    // --- workers
+
+    /// Somebody comes. `ENOMEM`.
+    pub(crate) fn join(&mut self) -> Result<u32> {
+        let mut watch = Bag::default();
+        watch.push(self.default_tube)?;
+        let worker = self.workers.insert(Worker {
+            using: self.default_tube,
+            watch,
+            reserved: Treap::new(self.seed),
+            ..Worker::default()
+        })?;
+        if let Some(tube) = self.tubes.get_mut(self.default_tube) {
+            tube.using = tube.using.saturating_add(1);
+            tube.watching = tube.watching.saturating_add(1);
+        }
+        self.totals.workers = self.totals.workers.saturating_add(1);
+        Ok(worker)
+    }
+
+    /// Somebody goes; what is still reserved is ready again.
+    pub(crate) fn leave(&mut self, index: u32, now: u64) {
+        self.wait_ends(index);
+        while let Some(job) = self.soonest(index) {
+            self.unlink(job);
+            self.make_ready(job, now);
+        }
+        self.set_worker_due(index, u64::MAX);
+        let Some(worker) = self.workers.remove(index) else {
+            return;
+        };
+        if worker.producer {
+            self.totals.producers = self.totals.producers.saturating_sub(1);
+        }
+        if worker.taker {
+            self.totals.takers = self.totals.takers.saturating_sub(1);
+        }
+        for tube in worker.watch.as_slice() {
+            if let Some(tube) = self.tubes.get_mut(*tube) {
+                tube.watching = tube.watching.saturating_sub(1);
+            }
+            self.tube_dropped(*tube);
+        }
+        if let Some(tube) = self.tubes.get_mut(worker.using) {
+            tube.using = tube.using.saturating_sub(1);
+        }
+        self.tube_dropped(worker.using);
+    }
+
+    fn set_worker_due(&mut self, index: u32, due: u64) {
+        let Some(old) = self.workers.get(index).map(|worker| worker.due) else {
+            return;
+        };
+        if old == due {
+            return;
+        }
+        let mut nodes = ByDue(&mut self.workers);
+        if old != u64::MAX {
+            self.workers_due.remove(&mut nodes, index);
+        }
+        if let Some(worker) = nodes.0.get_mut(index) {
+            worker.due = due;
+        }
+        if due != u64::MAX {
+            self.workers_due.insert(&mut nodes, index);
+        }
+    }
+
+    /// The worker's job whose time is over first.
+    fn soonest(&mut self, index: u32) -> Option<u32> {
+        let reserved = self.workers.get(index)?.reserved;
+        reserved.first(&ByOrder(&mut self.jobs))
+    }
+
+    fn soonest_deadline(&mut self, index: u32) -> u64 {
+        self.soonest(index)
+            .and_then(|job| self.jobs.get(job))
+            .map_or(u64::MAX, |job| job.deadline)
+    }
+
+    fn reckon_worker(&mut self, index: u32) {
+        let deadline = self.soonest_deadline(index);
+        let Some(worker) = self.workers.get(index) else {
+            return;
+        };
+        let due = match (&worker.waiting, deadline) {
+            (Waiting::No | Waiting::File(Some(_)), u64::MAX) => u64::MAX,
+            // A job is late when its time has passed, not when it comes.
+            (Waiting::No | Waiting::File(Some(_)), _) => deadline.saturating_add(1),
+            (_, u64::MAX) => worker.until,
+            _ => worker.until.min(deadline.saturating_sub(MARGIN)),
+        };
+        self.set_worker_due(index, due);
+    }
+
+    /// Marks a worker as one that puts.
+    pub(crate) fn is_producer(&mut self, index: u32) {
+        if let Some(worker) = self.workers.get_mut(index) {
+            if !worker.producer {
+                worker.producer = true;
+                self.totals.producers = self.totals.producers.saturating_add(1);
+            }
+        }
+    }
+
+    /// Marks a worker as one that takes.
+    pub(crate) fn is_taker(&mut self, index: u32) {
+        if let Some(worker) = self.workers.get_mut(index) {
+            if !worker.taker {
+                worker.taker = true;
+                self.totals.takers = self.totals.takers.saturating_add(1);
+            }
+        }
+    }
+
+    /// Puts go into this tube from here on.
+    pub(crate) fn use_tube(&mut self, index: u32, tube: u32) {
+        let Some(worker) = self.workers.get_mut(index) else {
+            return;
+        };
+        let old = core::mem::replace(&mut worker.using, tube);
+        if let Some(tube) = self.tubes.get_mut(tube) {
+            tube.using = tube.using.saturating_add(1);
+        }
+        if let Some(tube) = self.tubes.get_mut(old) {
+            tube.using = tube.using.saturating_sub(1);
+        }
+        self.tube_dropped(old);
+    }
+
+    /// Takes come from this tube too. How many there are now. `ENOMEM`.
+    pub(crate) fn watch(&mut self, index: u32, tube: u32) -> Result<usize> {
+        let worker = self.workers.get_mut(index).ok_or(ENOENT)?;
+        if !worker.watch.contains(tube) {
+            worker.watch.push(tube)?;
+            if let Some(tube) = self.tubes.get_mut(tube) {
+                tube.watching = tube.watching.saturating_add(1);
+            }
+        }
+        Ok(worker.watch.len())
+    }
+
+    /// Takes come from this tube no more. How many there are now; `None`: it is the last one.
+    pub(crate) fn ignore(&mut self, index: u32, name: &[u8]) -> Option<usize> {
+        let tube = self.tube(name);
+        let worker = self.workers.get_mut(index)?;
+        let Some(tube) = tube.filter(|tube| worker.watch.contains(*tube)) else {
+            return Some(worker.watch.len());
+        };
+        if worker.watch.len() < 2 {
+            return None;
+        }
+        worker.watch.remove(tube);
+        let left = worker.watch.len();
+        if let Some(tube) = self.tubes.get_mut(tube) {
+            tube.watching = tube.watching.saturating_sub(1);
+        }
+        self.tube_dropped(tube);
+        Some(left)
+    }
+
+    /// The worker waits no more; how it did.
+    pub(crate) fn wait_ends(&mut self, index: u32) -> Waiting {
+        let Some(worker) = self.workers.get_mut(index) else {
+            return Waiting::No;
+        };
+        let was = core::mem::replace(&mut worker.waiting, Waiting::No);
+        worker.until = u64::MAX;
+        if matches!(was, Waiting::No | Waiting::File(Some(_))) {
+            return was;
+        }
+        self.totals.waiting = self.totals.waiting.saturating_sub(1);
+        for tube in worker.watch.as_slice() {
+            if let Some(tube) = self.tubes.get_mut(*tube) {
+                tube.waiting.remove(index);
+            }
+        }
+        self.reckon_worker(index);
+        was
+    }
+
+    /// The worker waits until a job comes or it is `until`. `ENOMEM`.
+    pub(crate) fn wait(&mut self, index: u32, how: Waiting, until: u64) -> Result {
+        let Some(worker) = self.workers.get_mut(index) else {
+            return Err(ENOENT);
+        };
+        for (done, tube) in worker.watch.as_slice().iter().enumerate() {
+            let Some(tube) = self.tubes.get_mut(*tube) else {
+                continue;
+            };
+            if let Err(error) = tube.waiting.push(index) {
+                for tube in worker.watch.as_slice().iter().take(done) {
+                    if let Some(tube) = self.tubes.get_mut(*tube) {
+                        tube.waiting.remove(index);
+                    }
+                }
+                return Err(error);
+            }
+        }
+        worker.waiting = how;
+        worker.until = until;
+        self.totals.waiting = self.totals.waiting.saturating_add(1);
+        self.reckon_worker(index);
+        Ok(())
+    }
+
+    /// Whether a job of the worker's own is about to be late while nothing else is ready: a wait
+    /// would be told so at once.
+    pub(crate) fn deadline_soon(&mut self, index: u32, now: u64) -> bool {
+        let soon = self.soonest_deadline(index).saturating_sub(MARGIN) <= now;
+        soon && !self.workers.get(index).is_some_and(|worker| {
+            let ready = |tube: &u32| self.tubes.get(*tube).is_some_and(|tube| tube.ready_ct > 0);
+            worker.watch.as_slice().iter().any(ready)
+        })
+    }
+
+    /// The best ready job of the tubes that the worker watches.
+    pub(crate) fn best(&mut self, index: u32, now: u64) -> Option<u32> {
+        let mut best: Option<(u32, u64, u32)> = None;
+        let mut place = 0;
+        while let Some(tube) = self
+            .workers
+            .get(index)
+            .and_then(|worker| worker.watch.as_slice().get(place).copied())
+        {
+            place = place.saturating_add(1);
+            if !self.open(tube, now) {
+                continue;
+            }
+            let Some(job) = self.first_ready(tube) else {
+                continue;
+            };
+            let Some((pri, id)) = self.jobs.get(job).map(|job| (job.pri, job.id)) else {
+                continue;
+            };
+            if best.is_none_or(|(p, i, _)| (pri, id) < (p, i)) {
+                best = Some((pri, id, job));
+            }
+        }
+        best.map(|(_, _, job)| job)
+    }
+
+    // --- jobs
+
+    /// The next number.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id = id.saturating_add(1);
+        id
+    }
+
+    /// An exchange that begins now, at a moment that no other has.
+    pub(crate) fn new_exchange(&mut self, address: u32, now: (u64, u32)) -> Exchange {
+        let (seconds, nanoseconds) = self.exchange;
+        let next = if nanoseconds < 999_999_999 {
+            (seconds, nanoseconds.saturating_add(1))
+        } else {
+            (seconds.saturating_add(1), 0)
+        };
+        self.exchange = now.max(next);
+        Exchange {
+            address,
+            seconds: self.exchange.0,
+            nanoseconds: self.exchange.1,
+        }
+    }
+
+    /// The tube that the worker puts into.
+    pub(crate) fn using(&self, worker: u32) -> Option<u32> {
+        self.workers.get(worker).map(|worker| worker.using)
+    }
+
+    /// The job with this number, if nobody has reserved it.
+    pub(crate) fn free_job(&mut self, id: u64) -> Option<u32> {
+        let free = |job: &Job| job.phase != Phase::Reserved;
+        self.job(id)
+            .filter(|index| self.jobs.get(*index).is_some_and(free))
+    }
+
+    /// The job with this number.
+    pub(crate) fn job(&mut self, id: u64) -> Option<u32> {
+        self.all.find(&ById(&mut self.jobs), id)
+    }
+
+    /// The next ready job of a tube.
+    pub(crate) fn first_ready(&mut self, tube: u32) -> Option<u32> {
+        let set = self.tubes.get(tube)?.ready;
+        set.first(&ByOrder(&mut self.jobs))
+    }
+
+    /// The next delayed job of a tube.
+    pub(crate) fn first_delayed(&mut self, tube: u32) -> Option<u32> {
+        let set = self.tubes.get(tube)?.delayed;
+        set.first(&ByOrder(&mut self.jobs))
+    }
+
+    /// The first buried job of a tube.
+    pub(crate) fn first_buried(&mut self, tube: u32) -> Option<u32> {
+        let set = self.tubes.get(tube)?.buried;
+        set.first(&ByOrder(&mut self.jobs))
+    }
+
+    /// Whether a job of `size` bytes may come into a tube.
+    pub(crate) fn room(&self, tube: u32, size: u64) -> Result<(), Full> {
+        if self.draining {
+            return Err(Full::Draining);
+        }
+        // CAST: usize fits u64.
+        let fixed = size_of::<Job>() as u64;
+        let jobs = (self.jobs.len() as u64).saturating_add(1);
+        let after = self
+            .bytes
+            .saturating_add(size)
+            .saturating_add(fixed.saturating_mul(jobs));
+        if after > self.limits.bytes {
+            return Err(Full::Bytes(self.limits.bytes));
+        }
+        let most = self.limits.tube_jobs;
+        if self.tubes.get(tube).is_some_and(|tube| tube.jobs() >= most) {
+            return Err(Full::Tube(most));
+        }
+        Ok(())
+    }
+
+    /// Takes a job in.
+    pub(crate) fn put(&mut self, new: New, now: u64) -> Result<u64, Full> {
+        // CAST: usize fits u64.
+        self.room(new.tube, new.body.len() as u64)?;
+        let weight = weight_of(&new.body);
+        let id = new.id;
+        let job = self.jobs.insert(Job {
+            id,
+            body: new.body,
+            created: now,
+            pri: new.pri,
+            ttr: new.ttr.max(1),
+            delay: new.delay,
+            tube: new.tube,
+            ..Job::default()
+        })?;
+        self.bytes = self.bytes.saturating_add(weight);
+        self.all.insert(&mut ById(&mut self.jobs), job);
+        self.totals.jobs = self.totals.jobs.saturating_add(1);
+        if let Some(tube) = self.tubes.get_mut(new.tube) {
+            tube.total_jobs = tube.total_jobs.saturating_add(1);
+        }
+        self.enqueue(job, new.delay, now);
+        Ok(id)
+    }
+
+    /// Makes a job that lies in no set ready, or lets it wait.
+    fn enqueue(&mut self, job: u32, delay: u32, now: u64) {
+        if delay == 0 {
+            self.make_ready(job, now);
+        } else {
+            let until = now.saturating_add(u64::from(delay).saturating_mul(SECOND));
+            self.link(job, Phase::Delayed, until, NIL);
+        }
+    }
+
+    /// Makes a job that lies in no set ready, and gives it to who waits for it.
+    fn make_ready(&mut self, job: u32, now: u64) {
+        self.link(job, Phase::Ready, 0, NIL);
+        if let Some(tube) = self.jobs.get(job).map(|job| job.tube) {
+            self.dispatch(tube, now);
+        }
+    }
+
+    /// Puts a job into the set of what it is doing from here on.
+    fn link(&mut self, index: u32, phase: Phase, deadline: u64, owner: u32) {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        job.phase = phase;
+        job.deadline = deadline;
+        job.owner = owner;
+        let (tube_index, urgent) = (job.tube, job.pri < URGENT);
+        let Some(tube) = self.tubes.get_mut(tube_index) else {
+            return;
+        };
+        let mut nodes = ByOrder(&mut self.jobs);
+        match phase {
+            Phase::Ready => {
+                tube.ready.insert(&mut nodes, index);
+                tube.ready_ct = tube.ready_ct.saturating_add(1);
+                self.totals.ready = self.totals.ready.saturating_add(1);
+                if urgent {
+                    tube.urgent_ct = tube.urgent_ct.saturating_add(1);
+                    self.totals.urgent = self.totals.urgent.saturating_add(1);
+                }
+            }
+            Phase::Delayed => {
+                tube.delayed.insert(&mut nodes, index);
+                tube.delayed_ct = tube.delayed_ct.saturating_add(1);
+                self.totals.delayed = self.totals.delayed.saturating_add(1);
+                self.reckon_tube(tube_index);
+            }
+            Phase::Buried => {
+                tube.buried.insert(&mut nodes, index);
+                tube.buried_ct = tube.buried_ct.saturating_add(1);
+                self.totals.buried = self.totals.buried.saturating_add(1);
+            }
+            Phase::Reserved => {
+                tube.reserved_ct = tube.reserved_ct.saturating_add(1);
+                self.totals.reserved = self.totals.reserved.saturating_add(1);
+                if let Some(worker) = self.workers.get_mut(owner) {
+                    worker.reserved.insert(&mut nodes, index);
+                    worker.reserved_ct = worker.reserved_ct.saturating_add(1);
+                }
+                self.reckon_worker(owner);
+            }
+        }
+    }
+
+    /// Takes a job out of the set of what it was doing.
+    fn unlink(&mut self, index: u32) {
+        let Some(job) = self.jobs.get(index) else {
+            return;
+        };
+        let (phase, owner, tube_index) = (job.phase, job.owner, job.tube);
+        let urgent = job.pri < URGENT;
+        let Some(tube) = self.tubes.get_mut(tube_index) else {
+            return;
+        };
+        let mut nodes = ByOrder(&mut self.jobs);
+        match phase {
+            Phase::Ready => {
+                tube.ready.remove(&mut nodes, index);
+                tube.ready_ct = tube.ready_ct.saturating_sub(1);
+                self.totals.ready = self.totals.ready.saturating_sub(1);
+                if urgent {
+                    tube.urgent_ct = tube.urgent_ct.saturating_sub(1);
+                    self.totals.urgent = self.totals.urgent.saturating_sub(1);
+                }
+            }
+            Phase::Delayed => {
+                tube.delayed.remove(&mut nodes, index);
+                tube.delayed_ct = tube.delayed_ct.saturating_sub(1);
+                self.totals.delayed = self.totals.delayed.saturating_sub(1);
+                self.reckon_tube(tube_index);
+            }
+            Phase::Buried => {
+                tube.buried.remove(&mut nodes, index);
+                tube.buried_ct = tube.buried_ct.saturating_sub(1);
+                self.totals.buried = self.totals.buried.saturating_sub(1);
+            }
+            Phase::Reserved => {
+                tube.reserved_ct = tube.reserved_ct.saturating_sub(1);
+                self.totals.reserved = self.totals.reserved.saturating_sub(1);
+                if let Some(worker) = self.workers.get_mut(owner) {
+                    worker.reserved.remove(&mut nodes, index);
+                    worker.reserved_ct = worker.reserved_ct.saturating_sub(1);
+                }
+                if let Some(job) = self.jobs.get_mut(index) {
+                    job.owner = NIL;
+                }
+                self.reckon_worker(owner);
+            }
+        }
+    }
+
+    /// Gives a job, ready, delayed or buried, to a worker.
+    pub(crate) fn reserve(&mut self, index: u32, worker: u32, now: u64) {
+        self.unlink(index);
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        job.counts.reserves = job.counts.reserves.saturating_add(1);
+        let until = now.saturating_add(u64::from(job.ttr).saturating_mul(SECOND));
+        self.link(index, Phase::Reserved, until, worker);
+    }
+
+    /// Gives ready jobs of a tube to those who wait for them.
+    pub(crate) fn dispatch(&mut self, tube: u32, now: u64) {
+        loop {
+            let wanted = self
+                .tubes
+                .get(tube)
+                .is_some_and(|tube| tube.waiting.len() > 0 && tube.ready_ct > 0);
+            if !wanted || !self.open(tube, now) {
+                return;
+            }
+            let Some(job) = self.first_ready(tube) else {
+                return;
+            };
+            let Some(worker) = self.tubes.get_mut(tube).and_then(|t| t.waiting.take()) else {
+                return;
+            };
+            // It has been taken out of this tube's line already; out of the others' now.
+            match self.wait_ends(worker) {
+                Waiting::Line(responder) => {
+                    // Without memory for the answer the job stays, and the worker is told.
+                    match self.job_text(b"RESERVED", job) {
+                        Ok(text) => {
+                            self.reserve(job, worker, now);
+                            // The connection is closed where there is no memory.
+                            let _ = responder.answer(text.take());
+                        }
+                        Err(_) => answer(responder, b"OUT_OF_MEMORY\r\n"),
+                    }
+                }
+                Waiting::File(_) => {
+                    self.reserve(job, worker, now);
+                    if let Some(worker) = self.workers.get_mut(worker) {
+                        worker.waiting = Waiting::File(Some(job));
+                    }
+                    self.files_changed = true;
+                }
+                Waiting::No => {}
+            }
+        }
+    }
+
+    /// `WORD id length`, and the body.
+    pub(crate) fn job_text(&self, word: &[u8], index: u32) -> Result<Text> {
+        let job = self.jobs.get(index).ok_or(ENOENT)?;
+        let mut text = Text::with_capacity(job.body.len().saturating_add(64))?;
+        text.push(word)?;
+        text.push(b" ")?;
+        text.number(job.id)?;
+        text.push(b" ")?;
+        // CAST: usize fits u64.
+        text.number(job.body.len() as u64)?;
+        text.push(b"\r\n")?;
+        text.push(&job.body)?;
+        text.push(b"\r\n")?;
+        Ok(text)
+    }
+
+    /// Whether the worker has reserved the job.
+    fn has(&self, worker: u32, index: u32) -> bool {
+        self.jobs
+            .get(index)
+            .is_some_and(|job| job.phase == Phase::Reserved && job.owner == worker)
+    }
+
+    /// The worker's own reserved job of this number.
+    pub(crate) fn own(&mut self, worker: u32, id: u64) -> Option<u32> {
+        self.job(id).filter(|job| self.has(worker, *job))
+    }
+
+    /// Takes a job away; whether there was one which the worker may take away.
+    pub(crate) fn delete(&mut self, worker: u32, id: u64) -> bool {
+        let Some(index) = self.job(id) else {
+            return false;
+        };
+        let foreign = self
+            .jobs
+            .get(index)
+            .is_some_and(|job| job.phase == Phase::Reserved && job.owner != worker);
+        if foreign {
+            return false;
+        }
+        self.unlink(index);
+        self.forget(index);
+        true
+    }
+
+    /// Frees a job that lies in no set but that of all.
+    fn forget(&mut self, index: u32) {
+        self.all.remove(&mut ById(&mut self.jobs), index);
+        let Some(job) = self.jobs.remove(index) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(weight_of(&job.body));
+        if let Some(tube) = self.tubes.get_mut(job.tube) {
+            tube.deletes = tube.deletes.saturating_add(1);
+        }
+        self.tube_dropped(job.tube);
+    }
+
+    /// Gives a worker's job back.
+    pub(crate) fn release(&mut self, index: u32, pri: u32, delay: u32, now: u64) {
+        self.unlink(index);
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.pri = pri;
+            job.delay = delay;
+            job.counts.releases = job.counts.releases.saturating_add(1);
+        }
+        self.enqueue(index, delay, now);
+    }
+
+    /// Puts a worker's job aside.
+    pub(crate) fn bury(&mut self, index: u32, pri: u32) {
+        self.unlink(index);
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.pri = pri;
+            job.counts.buries = job.counts.buries.saturating_add(1);
+        }
+        self.bury_seq = self.bury_seq.saturating_add(1);
+        self.link(index, Phase::Buried, self.bury_seq, NIL);
+    }
+
+    /// Makes a buried or delayed job ready; whether it was one.
+    pub(crate) fn kick_job(&mut self, index: u32, now: u64) -> bool {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return false;
+        };
+        if !matches!(job.phase, Phase::Buried | Phase::Delayed) {
+            return false;
+        }
+        job.counts.kicks = job.counts.kicks.saturating_add(1);
+        self.unlink(index);
+        self.make_ready(index, now);
+        true
+    }
+
+    /// Makes up to `most` of the tube's buried jobs ready, or, if there are none, of its delayed.
+    /// How many.
+    pub(crate) fn kick(&mut self, tube: u32, most: u32, now: u64) -> u32 {
+        let buried = self.tubes.get(tube).is_some_and(|tube| tube.buried_ct > 0);
+        let mut count = 0_u32;
+        while count < most {
+            let next = if buried {
+                self.first_buried(tube)
+            } else {
+                self.first_delayed(tube)
+            };
+            match next {
+                Some(job) if self.kick_job(job, now) => count = count.saturating_add(1),
+                _ => break,
+            }
+        }
+        count
+    }
+
+    /// Gives the job's worker all of its time again.
+    pub(crate) fn touch(&mut self, index: u32, now: u64) {
+        let Some((owner, ttr)) = self.jobs.get(index).map(|job| (job.owner, job.ttr)) else {
+            return;
+        };
+        self.unlink(index);
+        let until = now.saturating_add(u64::from(ttr).saturating_mul(SECOND));
+        self.link(index, Phase::Reserved, until, owner);
+    }
+
+    // --- time
+
+    /// When something is due next; `u64::MAX`: never.
+    pub(crate) fn next_due(&mut self) -> u64 {
+        let tube = self.tubes_due.first(&ByDue(&mut self.tubes));
+        let worker = self.workers_due.first(&ByDue(&mut self.workers));
+        let tube = tube.and_then(|tube| self.tubes.get(tube)).map(|t| t.due);
+        let worker = worker
+            .and_then(|worker| self.workers.get(worker))
+            .map(|w| w.due);
+        tube.unwrap_or(u64::MAX).min(worker.unwrap_or(u64::MAX))
+    }
+
+    /// Does what is due, at most `most` things of it; whether that was all.
+    pub(crate) fn tick(&mut self, now: u64, most: usize) -> bool {
+        for _ in 0..most {
+            let tube = self.tubes_due.first(&ByDue(&mut self.tubes));
+            if let Some(tube) =
+                tube.filter(|tube| self.tubes.get(*tube).is_some_and(|tube| tube.due <= now))
+            {
+                self.tube_is_due(tube, now);
+                continue;
+            }
+            let worker = self.workers_due.first(&ByDue(&mut self.workers));
+            if let Some(worker) =
+                worker.filter(|worker| self.workers.get(*worker).is_some_and(|w| w.due <= now))
+            {
+                self.worker_is_due(worker, now);
+                continue;
+            }
+            return true;
+        }
+        false
+    }
+
+    fn tube_is_due(&mut self, tube: u32, now: u64) {
+        if self.open(tube, now) {
+            self.dispatch(tube, now);
+        }
+        let due = |job: &Job| job.deadline <= now;
+        match self.first_delayed(tube) {
+            Some(job) if self.jobs.get(job).is_some_and(due) => {
+                self.unlink(job);
+                self.make_ready(job, now);
+            }
+            _ => self.reckon_tube(tube),
+        }
+    }
+
+    fn worker_is_due(&mut self, index: u32, now: u64) {
+        let Some(worker) = self.workers.get(index) else {
+            return;
+        };
+        let waits = !matches!(worker.waiting, Waiting::No | Waiting::File(Some(_)));
+        let waited = waits && worker.until <= now;
+        let deadline = self.soonest_deadline(index);
+        let soon = waits && deadline.saturating_sub(MARGIN) <= now;
+        if deadline < now {
+            if let Some(job) = self.soonest(index) {
+                self.time_is_over(job, now);
+            }
+        }
+        if soon {
+            self.wake(index, b"DEADLINE_SOON\r\n");
+        } else if waited {
+            self.wake(index, b"TIMED_OUT\r\n");
+        }
+        self.reckon_worker(index);
+    }
+
+    fn time_is_over(&mut self, index: u32, now: u64) {
+        self.totals.timeouts = self.totals.timeouts.saturating_add(1);
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.counts.timeouts = job.counts.timeouts.saturating_add(1);
+        }
+        self.unlink(index);
+        self.make_ready(index, now);
+    }
+
+    /// Ends a wait without a job.
+    pub(crate) fn wake(&mut self, index: u32, words: &[u8]) {
+        match self.wait_ends(index) {
+            Waiting::Line(responder) => answer(responder, words),
+            Waiting::File(_) => self.files_changed = true,
+            Waiting::No => {}
+        }
+    }
+
+    /// Whether an ioctl still waits, and the job that it got.
+    pub(crate) fn file_waits(&mut self, index: u32) -> Option<Option<u32>> {
+        match self.workers.get(index).map(|worker| &worker.waiting) {
+            Some(Waiting::File(job)) => Some(*job),
+            _ => None,
+        }
+    }
+}
+
+/// Answers with these words.
+fn answer(responder: Responder<Server>, words: &[u8]) {
+    let mut data = KVVec::new();
+    // So few bytes are always to be had by who may sleep for them.
+    if data.extend_from_slice(words, GFP_KERNEL).is_ok() {
+        // The connection is closed where there is no memory.
+        let _ = responder.answer(data);
+    }
+}

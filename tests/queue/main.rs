@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! virgo-queue, beside Debian's beanstalkd.
+
+mod beside;
+mod client;
+mod lines;
+mod time;
