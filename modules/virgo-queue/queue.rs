@@ -10,8 +10,8 @@ use core::ops::{
 use kernel::{
     prelude::*,
     sync::{
+        poll::PollCondVar,
         Arc,
-        CondVar,
         LockClassKey,
         Mutex,
         MutexGuard, //
@@ -26,6 +26,12 @@ use crate::{
             DeadlineWork, //
         }, //
     },
+    log::{
+        replay,
+        Log,
+        Settings,
+        Writer, //
+    },
     state::{
         Limits,
         State, //
@@ -36,8 +42,8 @@ use crate::{
 const BATCH: usize = 256;
 
 /// What the mutex guards.
-struct Guarded {
-    state: State,
+pub(crate) struct Guarded {
+    pub(crate) state: State,
     /// When the timer will look; `u64::MAX`: it is not set.
     armed: u64,
 }
@@ -49,7 +55,7 @@ pub(crate) struct Queue {
     guarded: Mutex<Guarded>,
     /// Wakes ioctls that wait for a job.
     #[pin]
-    files: CondVar,
+    files: PollCondVar,
 }
 
 /// The queue and its timer. What asks something of the queue holds this.
@@ -57,6 +63,21 @@ pub(crate) struct Queue {
 pub(crate) struct Core {
     #[pin]
     ticker: DeadlineWork<Queue>,
+    limits: Limits,
+    /// Writes the log, if there is one.
+    writer: Option<Pin<KBox<DeadlineWork<Writer>>>>,
+}
+
+impl Queue {
+    /// Takes the mutex, for the log's writer. Sleeps.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Guarded> {
+        self.guarded.lock()
+    }
+
+    /// Has ioctls that wait look again.
+    pub(crate) fn wake_files(&self) {
+        self.files.notify_all();
+    }
 }
 
 /// The queue, held. When it is let go, the timer is set for what is due next.
@@ -64,6 +85,7 @@ pub(crate) struct Held<'a> {
     guard: MutexGuard<'a, Guarded>,
     queue: &'a Queue,
     ticker: &'a DeadlineWork<Queue>,
+    writer: Option<&'a DeadlineWork<Writer>>,
     now: u64,
 }
 
@@ -72,9 +94,13 @@ impl Core {
     pub(crate) fn new(
         key: Pin<&'static LockClassKey>,
         limits: Limits,
+        log: Option<Settings>,
     ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let state = State::new(limits, monotonic_ns())?;
+            let mut state = State::new(limits, monotonic_ns())?;
+            if let Some(settings) = &log {
+                replay(&mut state, settings)?;
+            }
             let guarded = Guarded {
                 state,
                 armed: u64::MAX,
@@ -82,11 +108,24 @@ impl Core {
             let queue = Arc::pin_init(
                 pin_init!(Queue {
                     guarded <- kernel::new_mutex!(guarded, "virgo_queue"),
-                    files <- kernel::new_condvar!("virgo_queue_files"),
+                    files <- kernel::new_poll_condvar!("virgo_queue_files"),
                 }),
                 GFP_KERNEL,
             )?;
+            let writer = match log {
+                Some(settings) => {
+                    let writer = Arc::new(Writer::new(queue.clone(), settings)?, GFP_KERNEL)?;
+                    let key = kernel::static_lock_class!();
+                    Some(KBox::pin_init(
+                        DeadlineWork::new(c"virgo_queue_log", key, writer),
+                        GFP_KERNEL,
+                    )?)
+                }
+                None => None,
+            };
             Ok(try_pin_init!(Self {
+                writer,
+                limits,
                 ticker <- DeadlineWork::new(c"virgo_queue", key, queue),
             }? Error))
         })
@@ -99,7 +138,25 @@ impl Core {
             guard: queue.guarded.lock(),
             queue,
             ticker: &self.ticker,
+            writer: self.writer.as_deref(),
             now: monotonic_ns(),
+        }
+    }
+
+    /// What wakes ioctls and pollers.
+    pub(crate) fn files(&self) -> &PollCondVar {
+        &self.ticker.handler().files
+    }
+
+    /// The bounds.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Writes what has not been written: the last thing before the module goes. Sleeps.
+    pub(crate) fn finish(&self) {
+        if let Some(writer) = &self.writer {
+            writer.handler().finish();
         }
     }
 }
@@ -125,9 +182,36 @@ impl DerefMut for Held<'_> {
     }
 }
 
+impl Held<'_> {
+    /// Lets go of the mutex until something has happened to a file or the log; and takes it again.
+    pub(crate) fn sleep(&mut self) {
+        self.settle();
+        self.queue.files.wait(&mut self.guard);
+        self.now = monotonic_ns();
+    }
+
+    /// The same; true if a signal came.
+    pub(crate) fn sleep_interruptible(&mut self) -> bool {
+        self.settle();
+        let signal = self.queue.files.wait_interruptible(&mut self.guard);
+        self.now = monotonic_ns();
+        signal
+    }
+
+    fn settle(&mut self) {
+        settle(&mut self.guard, self.queue, self.ticker);
+        let call = self.guard.state.log.as_mut().and_then(Log::call);
+        match (call, self.writer) {
+            (Some(0), Some(writer)) => writer.run_soon(),
+            (Some(wait), Some(writer)) => writer.arm(self.now.saturating_add(wait)),
+            _ => {}
+        }
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        settle(&mut self.guard, self.queue, self.ticker);
+        self.settle();
     }
 }
 

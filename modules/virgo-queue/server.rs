@@ -28,6 +28,10 @@ use crate::{
             wall_clock, //
         },
     },
+    log::{
+        reason,
+        Answer, //
+    },
     proto::{
         beanstalk::{
             self,
@@ -96,6 +100,50 @@ pub(crate) struct Session {
     address: u32,
 }
 
+/// What is told of the bytes that were looked at.
+struct Answering<'a, 'b> {
+    out: &'a mut Reply,
+    turn: &'a Turn<'b, Server>,
+    taken: usize,
+}
+
+impl Answering<'_, '_> {
+    /// These words, once what was done is kept as the policy says.
+    fn words(self, held: &mut Held<'_>, words: &'static [u8]) -> Consumed {
+        let Some(number) = held.must_wait() else {
+            self.out.push(words);
+            return Consumed::done(self.taken);
+        };
+        self.later(held, number, Answer::Words(words))
+    }
+
+    fn later(self, held: &mut Held<'_>, number: u64, answer: Answer) -> Consumed {
+        let responder = self.turn.responder();
+        let waits = match held.log.as_mut() {
+            Some(log) => log.answer_when(number, responder, answer),
+            None => Err(ENOENT),
+        };
+        match waits {
+            Ok(()) => Consumed::pause(self.taken),
+            Err(_) => Consumed::close(self.taken),
+        }
+    }
+
+    /// That a job was put.
+    fn put(self, held: &mut Held<'_>, id: u64, text: Result<Text>) -> Consumed {
+        let Ok(text) = text else {
+            return Consumed::close(self.taken);
+        };
+        match held.must_wait() {
+            Some(number) => self.later(held, number, Answer::Put(id, text.take())),
+            None => {
+                self.out.push(text.bytes());
+                Consumed::done(self.taken)
+            }
+        }
+    }
+}
+
 /// The port.
 pub(crate) struct Server {
     core: Arc<Core>,
@@ -114,7 +162,7 @@ const fn full_words(why: Full) -> &'static [u8] {
     match why {
         Full::Draining | Full::Tube(_) => b"DRAINING\r\n",
         Full::Job(_) => b"JOB_TOO_BIG\r\n",
-        Full::Bytes(_) | Full::Memory => b"OUT_OF_MEMORY\r\n",
+        Full::Bytes(_) | Full::Memory | Full::Log(_) | Full::Slow => b"OUT_OF_MEMORY\r\n",
     }
 }
 
@@ -129,6 +177,11 @@ fn full_text(why: Full, out: &mut Reply) {
         ),
         Full::Job(most) => write!(out, "ERR long a request has {most} bytes at most\r\n"),
         Full::Bytes(most) => write!(out, "ERR full requests take {most} bytes, the limit\r\n"),
+        Full::Log(error) => write!(out, "ERR log it cannot be written: {}\r\n", reason(error)),
+        Full::Slow => write!(
+            out,
+            "ERR log it is written more slowly than requests come\r\n"
+        ),
         Full::Memory => write!(out, "ERR memory the system has none left\r\n"),
     };
 }
@@ -188,8 +241,9 @@ impl Server {
             if lines {
                 if let Some(end) = data.iter().position(|byte| *byte == 0) {
                     session.dialect = Dialect::Lines;
-                    self.request(session, data.get(..end).unwrap_or(&[]), out);
-                    return Consumed::done(end);
+                    let text = data.get(..end).unwrap_or(&[]);
+                    let taken = end;
+                    return self.request(session, text, Answering { out, turn, taken });
                 }
                 return Consumed::more();
             }
@@ -212,8 +266,7 @@ impl Server {
                 if session.dialect == Dialect::Lines && !beanstalk::is_command(text) =>
             {
                 let text = text.split(|byte| *byte == 0).next().unwrap_or(&[]);
-                self.request(session, text, out);
-                Consumed::done(taken)
+                self.request(session, text, Answering { out, turn, taken })
             }
             Err(Refused::Unknown) => {
                 out.push(b"UNKNOWN_COMMAND\r\n");
@@ -239,42 +292,50 @@ impl Server {
     }
 
     /// A line of the original's: it becomes a request.
-    fn request(&self, session: &Session, text: &[u8], out: &mut Reply) {
-        let text = text.trim_ascii();
-        if text.is_empty() {
-            return;
-        }
-        let payload = match kingcobra::parse(text) {
-            // A reply is never answered, whoever it is for.
-            Some(message) if message.kind == Kind::Reply => return,
-            // Whose request it is, the connection tells, not the text.
-            Some(message) if message.exchange.is_some() => message.payload,
-            _ => text,
+    fn request(&self, session: &Session, text: &[u8], answering: Answering<'_, '_>) -> Consumed {
+        let Some(payload) = payload_of(text) else {
+            return Consumed::done(answering.taken);
         };
         let mut held = self.core.hold();
         match put_request(&mut held, session.address, payload) {
-            Ok((id, exchange)) => {
-                // As above.
-                let _ = write!(out, "QUEUED {id} {exchange}\r\n");
+            Ok((id, exchange)) => answering.put(&mut held, id, queued(id, &exchange)),
+            Err(why) => {
+                full_text(why, answering.out);
+                Consumed::done(answering.taken)
             }
-            Err(why) => full_text(why, out),
         }
     }
 
     /// A job's body is there: `new` with it.
-    fn put(held: &mut Held<'_>, new: New, end: &[u8], out: &mut Reply) {
-        if end != b"\r\n" {
-            return out.push(b"EXPECTED_CRLF\r\n");
-        }
+    fn put(held: &mut Held<'_>, new: New, end: &[u8], answering: Answering<'_, '_>) -> Consumed {
         let now = held.now();
-        match held.put(new, now) {
-            Ok(id) => line(out, b"INSERTED ", id),
-            Err(why) => out.push(full_words(why)),
-        }
+        let id = new.id;
+        let words: &[u8] = if end == b"\r\n" {
+            match held.put(new, now) {
+                Ok(_) if held.log.is_some() => {
+                    return answering.put(held, id, inserted(id));
+                }
+                Ok(_) => {
+                    line(answering.out, b"INSERTED ", id);
+                    return Consumed::done(answering.taken);
+                }
+                Err(why) => full_words(why),
+            }
+        } else {
+            b"EXPECTED_CRLF\r\n"
+        };
+        answering.out.push(words);
+        Consumed::done(answering.taken)
     }
 
     /// More of a job's body.
-    fn body(&self, session: &mut Session, data: &[u8], out: &mut Reply) -> Consumed {
+    fn body(
+        &self,
+        session: &mut Session,
+        data: &[u8],
+        out: &mut Reply,
+        turn: &Turn<'_, Self>,
+    ) -> Consumed {
         let Phase::Body { new, size } = &mut session.phase else {
             return Consumed::more();
         };
@@ -290,10 +351,14 @@ impl Server {
         let Some(end) = rest.get(..2) else {
             return Consumed::take(n, 2);
         };
-        if let Phase::Body { new, .. } = core::mem::replace(&mut session.phase, Phase::Line) {
-            Self::put(&mut self.core.hold(), new, end, out);
+        let taken = n.saturating_add(2);
+        match core::mem::replace(&mut session.phase, Phase::Line) {
+            Phase::Body { new, .. } => {
+                let answering = Answering { out, turn, taken };
+                Self::put(&mut self.core.hold(), new, end, answering)
+            }
+            _ => Consumed::done(taken),
         }
-        Consumed::done(n.saturating_add(2))
     }
 
     fn begin_put(
@@ -301,9 +366,9 @@ impl Server {
         session: &mut Session,
         command: (u32, u32, u32, u32),
         rest: &[u8],
-        taken: usize,
-        out: &mut Reply,
+        mut answering: Answering<'_, '_>,
     ) -> Consumed {
+        let taken = answering.taken;
         let (pri, delay, ttr, size) = command;
         held.is_producer(session.worker);
         let Some(tube) = held.workers.get(session.worker).map(|worker| worker.using) else {
@@ -340,8 +405,8 @@ impl Server {
                 return Consumed::close(taken);
             }
             new.body = body;
-            Self::put(held, new, end, out);
-            return Consumed::done(taken.saturating_add(size).saturating_add(2));
+            answering.taken = taken.saturating_add(size).saturating_add(2);
+            return Self::put(held, new, end, answering);
         }
         new.body = body;
         session.phase = Phase::Body { new, size };
@@ -363,9 +428,7 @@ impl Server {
             return Consumed::done(taken);
         }
         if let Some(index) = held.best(worker, now) {
-            held.reserve(index, worker, now);
-            job(held, out, b"RESERVED ", index);
-            return Consumed::done(taken);
+            return Self::give(held, worker, index, true, Answering { out, turn, taken });
         }
         let until = match timeout {
             Some(0) => {
@@ -380,6 +443,35 @@ impl Server {
             Err(_) => {
                 out.push(b"OUT_OF_MEMORY\r\n");
                 Consumed::done(taken)
+            }
+        }
+    }
+
+    /// Gives a job to who asked for it.
+    fn give(
+        held: &mut Held<'_>,
+        worker: u32,
+        index: u32,
+        best: bool,
+        answering: Answering<'_, '_>,
+    ) -> Consumed {
+        let now = held.now();
+        if best {
+            held.reserve_best(index, worker, now);
+        } else {
+            held.reserve(index, worker, now);
+        }
+        let Some(number) = held.must_wait() else {
+            job(held, answering.out, b"RESERVED ", index);
+            return Consumed::done(answering.taken);
+        };
+        let id = held.jobs.get(index).map_or(0, |job| job.id);
+        match held.job_text(b"RESERVED", index) {
+            Ok(text) => answering.later(held, number, Answer::Reserved(id, text.take())),
+            Err(_) => {
+                held.give_back(id, now);
+                answering.out.push(b"OUT_OF_MEMORY\r\n");
+                Consumed::done(answering.taken)
             }
         }
     }
@@ -417,7 +509,8 @@ impl Server {
                 } else {
                     let rest = data.get(taken..).unwrap_or(&[]);
                     let numbers = (pri, delay, ttr, size);
-                    return Self::begin_put(&mut held, session, numbers, rest, taken, out);
+                    let answering = Answering { out, turn, taken };
+                    return Self::begin_put(&mut held, session, numbers, rest, answering);
                 }
             }
             Command::Peek(id) => {
@@ -451,31 +544,33 @@ impl Server {
             Command::ReserveJob(id) => match held.free_job(id) {
                 Some(index) => {
                     held.is_taker(worker);
-                    held.reserve(index, worker, now);
-                    job(&held, out, b"RESERVED ", index);
+                    let answering = Answering { out, turn, taken };
+                    return Self::give(&mut held, worker, index, false, answering);
                 }
                 None => out.push(b"NOT_FOUND\r\n"),
             },
             Command::Delete(id) => {
                 add(&mut count.delete);
-                let done = held.delete(worker, id);
-                yes_or(out, done, b"DELETED\r\n");
+                if held.delete(worker, id) {
+                    return Answering { out, turn, taken }.words(&mut held, b"DELETED\r\n");
+                }
+                out.push(b"NOT_FOUND\r\n");
             }
             Command::Release { id, pri, delay } => {
                 add(&mut count.release);
-                let own = held.own(worker, id);
-                if let Some(index) = own {
+                if let Some(index) = held.own(worker, id) {
                     held.release(index, pri, delay, now);
+                    return Answering { out, turn, taken }.words(&mut held, b"RELEASED\r\n");
                 }
-                yes_or(out, own.is_some(), b"RELEASED\r\n");
+                out.push(b"NOT_FOUND\r\n");
             }
             Command::Bury { id, pri } => {
                 add(&mut count.bury);
-                let own = held.own(worker, id);
-                if let Some(index) = own {
+                if let Some(index) = held.own(worker, id) {
                     held.bury(index, pri);
+                    return Answering { out, turn, taken }.words(&mut held, b"BURIED\r\n");
                 }
-                yes_or(out, own.is_some(), b"BURIED\r\n");
+                out.push(b"NOT_FOUND\r\n");
             }
             Command::Kick(most) => {
                 add(&mut count.kick);
@@ -587,6 +682,31 @@ impl Server {
     }
 }
 
+/// The request in a line; none in an empty one, or in a reply, which is never answered.
+fn payload_of(text: &[u8]) -> Option<&[u8]> {
+    let text = text.trim_ascii();
+    match kingcobra::parse(text) {
+        Some(message) if message.kind == Kind::Reply => None,
+        // Whose request it is, the connection tells, not the text.
+        Some(message) if message.exchange.is_some() => Some(message.payload),
+        _ => Some(text).filter(|text| !text.is_empty()),
+    }
+}
+
+fn queued(id: u64, exchange: &kingcobra::Exchange) -> Result<Text> {
+    let mut text = Text::with_capacity(80)?;
+    write!(text, "QUEUED {id} {exchange}\r\n").map_err(|_| ENOMEM)?;
+    Ok(text)
+}
+
+fn inserted(id: u64) -> Result<Text> {
+    let mut text = Text::with_capacity(32)?;
+    text.push(b"INSERTED ")?;
+    text.number(id)?;
+    text.push(b"\r\n")?;
+    Ok(text)
+}
+
 /// Puts a request of the original's kind: `REQUEST#address#time#payload`.
 pub(crate) fn put_request(
     held: &mut Held<'_>,
@@ -639,7 +759,7 @@ impl Service for Server {
     ) -> Consumed {
         match &mut session.phase {
             Phase::Line => self.line(session, data, out, turn),
-            Phase::Body { .. } => self.body(session, data, out),
+            Phase::Body { .. } => self.body(session, data, out, turn),
             Phase::Skip { left, words } => {
                 // CAST: usize fits u64, and what is not more than a usize fits one.
                 let n = (*left).min(data.len() as u64);
@@ -661,7 +781,14 @@ impl Service for Server {
         let line = matches!(session.phase, Phase::Line);
         if line && session.dialect != Dialect::Beanstalk && !beanstalk::is_command(rest) {
             let text = rest.split(|byte| *byte == 0).next().unwrap_or(&[]);
-            self.request(session, text, out);
+            let Some(payload) = payload_of(text) else {
+                return;
+            };
+            // The connection ends with this: that it is kept cannot be waited for.
+            match put_request(&mut self.core.hold(), session.address, payload) {
+                Ok((id, exchange)) => text_or(out, queued(id, &exchange)),
+                Err(why) => full_text(why, out),
+            }
         }
     }
 

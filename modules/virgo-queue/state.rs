@@ -23,7 +23,16 @@ use kernel::prelude::*;
 use crate::{
     lib::{
         listener::Responder,
-        random::random_u32, //
+        random::random_u32,
+        time::{
+            monotonic_ns,
+            wall_clock, //
+        }, //
+    },
+    log::{
+        Answer,
+        Log,
+        Policy, //
     },
     logic::treap::{
         Links,
@@ -33,7 +42,12 @@ use crate::{
     },
     proto::{
         beanstalk::URGENT,
-        kingcobra::Exchange, //
+        kingcobra::Exchange,
+        qlog::{
+            self,
+            encoded_size,
+            Record, //
+        }, //
     },
     server::Server,
     slab::{
@@ -86,6 +100,7 @@ pub(crate) struct Job {
     pub(crate) body: KVVec<u8>,
     /// When its delay or its time is over; for a buried one its place in the line.
     pub(crate) deadline: u64,
+    /// When it was put, in nanoseconds since 1970 as of when the module was loaded.
     pub(crate) created: u64,
     pub(crate) pri: u32,
     /// Seconds.
@@ -98,6 +113,8 @@ pub(crate) struct Job {
     order: Links,
     by_id: Links,
     pub(crate) counts: Counts,
+    /// The log's segment that its record is in; 0: it is not kept.
+    pub(crate) segment: u64,
     pub(crate) phase: Phase,
 }
 
@@ -116,6 +133,7 @@ impl Default for Job {
             order: Links::NONE,
             by_id: Links::NONE,
             counts: Counts::default(),
+            segment: 0,
             phase: Phase::Buried,
         }
     }
@@ -205,6 +223,11 @@ impl Bag {
         let item = self.remove_at(self.last);
         self.last = self.last.saturating_add(1);
         item
+    }
+
+    /// Somebody came, was the only one, and was taken at once.
+    fn taken_alone(&mut self) {
+        self.last = 1;
     }
 
     pub(crate) fn contains(&self, item: u32) -> bool {
@@ -311,6 +334,8 @@ pub(crate) struct Worker {
     waiting: Waiting,
     /// When it has waited long enough.
     until: u64,
+    /// What it got in an ioctl is its own when this record is kept.
+    pub(crate) kept_at: Option<u64>,
     producer: bool,
     taker: bool,
     due: u64,
@@ -327,6 +352,7 @@ impl Default for Worker {
             reserved_ct: 0,
             waiting: Waiting::No,
             until: u64::MAX,
+            kept_at: None,
             producer: false,
             taker: false,
             due: u64::MAX,
@@ -380,7 +406,10 @@ pub(crate) struct Totals {
     pub(crate) takers: u64,
     pub(crate) timeouts: u64,
     pub(crate) jobs: u64,
-    pub(crate) workers: u64,
+    /// Connections now.
+    pub(crate) connections: u64,
+    /// Connections so far.
+    pub(crate) connected: u64,
 }
 
 /// Bounds, set when the module is loaded.
@@ -408,6 +437,10 @@ pub(crate) enum Full {
     Job(u32),
     /// The system has no memory.
     Memory,
+    /// The log cannot be written.
+    Log(Error),
+    /// The log is written more slowly than requests come.
+    Slow,
 }
 
 impl From<Error> for Full {
@@ -457,12 +490,29 @@ pub(crate) struct State {
     pub(crate) started: u64,
     /// Some file got its job or its time is over: who waits for one looks.
     pub(crate) files_changed: bool,
+    /// Somebody polls: whatever becomes ready is told.
+    pub(crate) polled: bool,
+    /// What keeps jobs over a power cut.
+    pub(crate) log: Option<Log>,
+    /// The last record that was appended since somebody looked.
+    logged: Option<u64>,
+    /// From CLOCK_MONOTONIC to nanoseconds since 1970, as of when the module was loaded.
+    wall: u64,
 }
+
+/// The most bytes that wait to be written into the log.
+const MAX_GATHERED: usize = 64 << 20;
 
 /// What a job's body takes.
 fn weight_of(body: &KVVec<u8>) -> u64 {
     // CAST: usize fits u64.
     body.capacity() as u64
+}
+
+/// When a delay that begins now is over.
+const fn delayed_until(delay: u32, now: u64) -> u64 {
+    // CAST: u32 fits u64.
+    now.saturating_add((delay as u64).saturating_mul(SECOND))
 }
 
 /// FNV-1a.
@@ -496,6 +546,16 @@ impl State {
             draining: false,
             started: now,
             files_changed: false,
+            polled: false,
+            log: None,
+            logged: None,
+            wall: {
+                let (seconds, nanoseconds) = wall_clock();
+                seconds
+                    .saturating_mul(SECOND)
+                    .saturating_add(u64::from(nanoseconds))
+                    .saturating_sub(now)
+            },
         };
         let tube = state.tube_made(b"default")?;
         state.default_tube = tube;
@@ -622,7 +682,15 @@ impl State {
 
     // --- workers
 
-    /// Somebody comes. `ENOMEM`.
+    /// A file or a module comes, which says with each command which tube it means. `ENOMEM`.
+    pub(crate) fn join_quietly(&mut self) -> Result<u32> {
+        self.workers.insert(Worker {
+            reserved: Treap::new(self.seed),
+            ..Worker::default()
+        })
+    }
+
+    /// A connection comes. `ENOMEM`.
     pub(crate) fn join(&mut self) -> Result<u32> {
         let mut watch = Bag::default();
         watch.push(self.default_tube)?;
@@ -636,7 +704,8 @@ impl State {
             tube.using = tube.using.saturating_add(1);
             tube.watching = tube.watching.saturating_add(1);
         }
-        self.totals.workers = self.totals.workers.saturating_add(1);
+        self.totals.connections = self.totals.connections.saturating_add(1);
+        self.totals.connected = self.totals.connected.saturating_add(1);
         Ok(worker)
     }
 
@@ -645,12 +714,15 @@ impl State {
         self.wait_ends(index);
         while let Some(job) = self.soonest(index) {
             self.unlink(job);
-            self.make_ready(job, now);
+            self.ready_again(job, now);
         }
         self.set_worker_due(index, u64::MAX);
         let Some(worker) = self.workers.remove(index) else {
             return;
         };
+        if worker.using != NIL {
+            self.totals.connections = self.totals.connections.saturating_sub(1);
+        }
         if worker.producer {
             self.totals.producers = self.totals.producers.saturating_sub(1);
         }
@@ -762,6 +834,35 @@ impl State {
         Ok(worker.watch.len())
     }
 
+    /// Takes come from this tube alone. `ENOMEM`.
+    pub(crate) fn watch_only(&mut self, index: u32, tube: u32) -> Result {
+        let worker = self.workers.get(index).ok_or(ENOENT)?;
+        if worker.watch.as_slice() == [tube] {
+            return Ok(());
+        }
+        self.watch(index, tube)?;
+        while let Some(other) = self.workers.get(index).and_then(|w| {
+            w.watch
+                .as_slice()
+                .iter()
+                .copied()
+                .find(|other| *other != tube)
+        }) {
+            self.unwatch(index, other);
+        }
+        Ok(())
+    }
+
+    fn unwatch(&mut self, index: u32, tube: u32) {
+        if let Some(worker) = self.workers.get_mut(index) {
+            worker.watch.remove(tube);
+        }
+        if let Some(tube) = self.tubes.get_mut(tube) {
+            tube.watching = tube.watching.saturating_sub(1);
+        }
+        self.tube_dropped(tube);
+    }
+
     /// Takes come from this tube no more. How many there are now; `None`: it is the last one.
     pub(crate) fn ignore(&mut self, index: u32, name: &[u8]) -> Option<usize> {
         let tube = self.tube(name);
@@ -772,12 +873,8 @@ impl State {
         if worker.watch.len() < 2 {
             return None;
         }
-        worker.watch.remove(tube);
-        let left = worker.watch.len();
-        if let Some(tube) = self.tubes.get_mut(tube) {
-            tube.watching = tube.watching.saturating_sub(1);
-        }
-        self.tube_dropped(tube);
+        let left = worker.watch.len().saturating_sub(1);
+        self.unwatch(index, tube);
         Some(left)
     }
 
@@ -862,6 +959,15 @@ impl State {
         best.map(|(_, _, job)| job)
     }
 
+    /// Gives the best job of a worker's tubes to it: its turn, as if it had waited.
+    pub(crate) fn reserve_best(&mut self, index: u32, worker: u32, now: u64) {
+        let tube = self.jobs.get(index).map(|job| job.tube);
+        if let Some(tube) = tube.and_then(|tube| self.tubes.get_mut(tube)) {
+            tube.waiting.taken_alone();
+        }
+        self.reserve(index, worker, now);
+    }
+
     // --- jobs
 
     /// The next number.
@@ -927,6 +1033,14 @@ impl State {
         if self.draining {
             return Err(Full::Draining);
         }
+        if let Some(log) = &self.log {
+            if let Some(error) = log.failed {
+                return Err(Full::Log(error));
+            }
+            if log.gathered() > MAX_GATHERED {
+                return Err(Full::Slow);
+            }
+        }
         // CAST: usize fits u64.
         let fixed = size_of::<Job>() as u64;
         let jobs = (self.jobs.len() as u64).saturating_add(1);
@@ -953,7 +1067,7 @@ impl State {
         let job = self.jobs.insert(Job {
             id,
             body: new.body,
-            created: now,
+            created: now.saturating_add(self.wall),
             pri: new.pri,
             ttr: new.ttr.max(1),
             delay: new.delay,
@@ -962,6 +1076,19 @@ impl State {
         })?;
         self.bytes = self.bytes.saturating_add(weight);
         self.all.insert(&mut ById(&mut self.jobs), job);
+        if new.delay > 0 {
+            // So that the log has it as it is going to be.
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.phase = Phase::Delayed;
+                job.deadline = delayed_until(new.delay, now);
+            }
+        } else if let Some(job) = self.jobs.get_mut(job) {
+            job.phase = Phase::Ready;
+        }
+        if self.log_put(job).is_err() {
+            self.forget(job);
+            return Err(Full::Memory);
+        }
         self.totals.jobs = self.totals.jobs.saturating_add(1);
         if let Some(tube) = self.tubes.get_mut(new.tube) {
             tube.total_jobs = tube.total_jobs.saturating_add(1);
@@ -975,17 +1102,26 @@ impl State {
         if delay == 0 {
             self.make_ready(job, now);
         } else {
-            let until = now.saturating_add(u64::from(delay).saturating_mul(SECOND));
-            self.link(job, Phase::Delayed, until, NIL);
+            self.link(job, Phase::Delayed, delayed_until(delay, now), NIL);
         }
     }
 
     /// Makes a job that lies in no set ready, and gives it to who waits for it.
     fn make_ready(&mut self, job: u32, now: u64) {
         self.link(job, Phase::Ready, 0, NIL);
+        self.files_changed |= self.polled;
         if let Some(tube) = self.jobs.get(job).map(|job| job.tube) {
             self.dispatch(tube, now);
         }
+    }
+
+    /// The same for one that was taken before, or put aside.
+    fn ready_again(&mut self, index: u32, now: u64) {
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.phase = Phase::Ready;
+        }
+        self.log_change(index);
+        self.make_ready(index, now);
     }
 
     /// Puts a job into the set of what it is doing from here on.
@@ -1090,6 +1226,7 @@ impl State {
         job.counts.reserves = job.counts.reserves.saturating_add(1);
         let until = now.saturating_add(u64::from(job.ttr).saturating_mul(SECOND));
         self.link(index, Phase::Reserved, until, worker);
+        self.log_change(index);
     }
 
     /// Gives ready jobs of a tube to those who wait for them.
@@ -1114,18 +1251,23 @@ impl State {
                     // Without memory for the answer the job stays, and the worker is told.
                     match self.job_text(b"RESERVED", job) {
                         Ok(text) => {
+                            let before = self.logged.take();
                             self.reserve(job, worker, now);
-                            // The connection is closed where there is no memory.
-                            let _ = responder.answer(text.take());
+                            self.hand_over(job, responder, text);
+                            self.logged = before.max(self.logged);
                         }
                         Err(_) => answer(responder, b"OUT_OF_MEMORY\r\n"),
                     }
                 }
                 Waiting::File(_) => {
+                    let before = self.logged.take();
                     self.reserve(job, worker, now);
+                    let kept = self.must_wait();
                     if let Some(worker) = self.workers.get_mut(worker) {
                         worker.waiting = Waiting::File(Some(job));
+                        worker.kept_at = kept;
                     }
+                    self.logged = before.max(self.logged);
                     self.files_changed = true;
                 }
                 Waiting::No => {}
@@ -1181,6 +1323,7 @@ impl State {
     /// Frees a job that lies in no set but that of all.
     fn forget(&mut self, index: u32) {
         self.all.remove(&mut ById(&mut self.jobs), index);
+        self.log_delete(index);
         let Some(job) = self.jobs.remove(index) else {
             return;
         };
@@ -1198,7 +1341,14 @@ impl State {
             job.pri = pri;
             job.delay = delay;
             job.counts.releases = job.counts.releases.saturating_add(1);
+            job.phase = if delay > 0 {
+                Phase::Delayed
+            } else {
+                Phase::Ready
+            };
+            job.deadline = delayed_until(delay, now);
         }
+        self.log_change(index);
         self.enqueue(index, delay, now);
     }
 
@@ -1211,6 +1361,7 @@ impl State {
         }
         self.bury_seq = self.bury_seq.saturating_add(1);
         self.link(index, Phase::Buried, self.bury_seq, NIL);
+        self.log_change(index);
     }
 
     /// Makes a buried or delayed job ready; whether it was one.
@@ -1223,7 +1374,7 @@ impl State {
         }
         job.counts.kicks = job.counts.kicks.saturating_add(1);
         self.unlink(index);
-        self.make_ready(index, now);
+        self.ready_again(index, now);
         true
     }
 
@@ -1254,6 +1405,276 @@ impl State {
         self.unlink(index);
         let until = now.saturating_add(u64::from(ttr).saturating_mul(SECOND));
         self.link(index, Phase::Reserved, until, owner);
+    }
+
+    // --- the log
+
+    /// The number that the next job gets.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// How long a job has been there.
+    pub(crate) fn age(&self, job: &Job, now: u64) -> u64 {
+        now.saturating_add(self.wall).saturating_sub(job.created)
+    }
+
+    /// The job with the next greater number.
+    pub(crate) fn job_after(&mut self, id: u64) -> Option<u32> {
+        self.all.after(&ById(&mut self.jobs), id)
+    }
+
+    fn change_of(job: &Job, wall: u64) -> qlog::Change {
+        let n = &job.counts;
+        qlog::Change {
+            id: job.id,
+            deadline: match job.phase {
+                Phase::Delayed => job.deadline.saturating_add(wall),
+                Phase::Buried => job.deadline,
+                Phase::Ready | Phase::Reserved => 0,
+            },
+            pri: job.pri,
+            delay: job.delay,
+            counts: [n.reserves, n.timeouts, n.releases, n.buries, n.kicks],
+            phase: match job.phase {
+                Phase::Ready => qlog::Phase::Ready,
+                Phase::Delayed => qlog::Phase::Delayed,
+                Phase::Buried => qlog::Phase::Buried,
+                Phase::Reserved => qlog::Phase::Reserved,
+            },
+        }
+    }
+
+    fn put_record<'a>(job: &'a Job, tube: &'a Tube, wall: u64) -> Record<'a> {
+        Record::Put(qlog::Put {
+            change: Self::change_of(job, wall),
+            created: job.created,
+            ttr: job.ttr,
+            tube: &tube.name,
+            body: &job.body,
+        })
+    }
+
+    /// Appends a job, whole. `ENOMEM`.
+    pub(crate) fn log_put(&mut self, index: u32) -> Result {
+        let (Some(log), Some(job)) = (self.log.as_mut(), self.jobs.get(index)) else {
+            return Ok(());
+        };
+        let Some(tube) = self.tubes.get(job.tube) else {
+            return Ok(());
+        };
+        let record = Self::put_record(job, tube, self.wall);
+        // CAST: usize fits u64.
+        let size = encoded_size(&record) as u64;
+        let (number, segment) = log.append(&record, self.next_id)?;
+        if job.segment != 0 {
+            log.job_out(job.segment, size, number);
+        }
+        log.job_in(segment, size);
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.segment = segment;
+        }
+        self.logged = Some(number);
+        Ok(())
+    }
+
+    fn log_change(&mut self, index: u32) {
+        let (Some(log), Some(job)) = (self.log.as_mut(), self.jobs.get(index)) else {
+            return;
+        };
+        if job.segment == 0 {
+            return;
+        }
+        let record = Record::Change(Self::change_of(job, self.wall));
+        match log.append(&record, self.next_id) {
+            Ok((number, _)) => self.logged = Some(number),
+            Err(error) => log.failed = Some(error),
+        }
+    }
+
+    fn log_delete(&mut self, index: u32) {
+        let (Some(log), Some(job)) = (self.log.as_mut(), self.jobs.get(index)) else {
+            return;
+        };
+        let Some(tube) = self.tubes.get(job.tube).filter(|_| job.segment != 0) else {
+            return;
+        };
+        // CAST: usize fits u64.
+        let size = encoded_size(&Self::put_record(job, tube, self.wall)) as u64;
+        match log.append(&Record::Delete(job.id), self.next_id) {
+            Ok((number, _)) => self.logged = Some(number),
+            Err(error) => log.failed = Some(error),
+        }
+        log.job_out(job.segment, size, 0);
+    }
+
+    /// The record that must be kept before what was just done is answered, if the policy says so.
+    pub(crate) fn must_wait(&mut self) -> Option<u64> {
+        let number = self.logged.take()?;
+        let log = self.log.as_ref()?;
+        (log.policy == Policy::Always).then_some(number)
+    }
+
+    /// Gives a worker the job that has just been reserved for it.
+    fn hand_over(&mut self, index: u32, responder: Responder<Server>, text: Text) {
+        let id = self.jobs.get(index).map_or(0, |job| job.id);
+        match (self.must_wait(), self.log.as_mut()) {
+            (Some(number), Some(log)) => {
+                let answer = Answer::Reserved(id, text.take());
+                if log.answer_when(number, responder, answer).is_err() {
+                    pr_err!("no memory is left for an answer that waits for the log\n");
+                }
+            }
+            _ => {
+                // The connection is closed where there is no memory.
+                let _ = responder.answer(text.take());
+            }
+        }
+    }
+
+    /// A job that could not be kept is no job.
+    pub(crate) fn take_back(&mut self, id: u64) {
+        if let Some(index) = self.job(id) {
+            self.unlink(index);
+            self.forget(index);
+        }
+    }
+
+    /// A job that could not be handed over is ready again.
+    pub(crate) fn give_back(&mut self, id: u64, now: u64) {
+        let Some(index) = self.job(id) else {
+            return;
+        };
+        if self
+            .jobs
+            .get(index)
+            .is_some_and(|job| job.phase == Phase::Reserved)
+        {
+            self.unlink(index);
+            self.ready_again(index, now);
+        }
+    }
+
+    /// A job that its taker never learned of is ready again.
+    pub(crate) fn back(&mut self, index: u32) {
+        if let Some(id) = self.jobs.get(index).map(|job| job.id) {
+            self.back_by_id(id);
+        }
+    }
+
+    /// The same, by its number.
+    pub(crate) fn back_by_id(&mut self, id: u64) {
+        self.give_back(id, monotonic_ns());
+    }
+
+    /// The record that a file's worker waits for, with the job that it got.
+    pub(crate) fn kept_at(&mut self, worker: u32) -> Option<u64> {
+        self.workers.get_mut(worker)?.kept_at.take()
+    }
+
+    /// Does again what a record says, from segment `segment`. `ENOMEM`.
+    pub(crate) fn replay_record(&mut self, record: &Record<'_>, segment: u64, now: u64) -> Result {
+        match record {
+            Record::Open { next_id, .. } | Record::Close { next_id } => {
+                self.next_id = self.next_id.max(*next_id);
+            }
+            Record::Put(put) => {
+                let index = match self.job(put.change.id) {
+                    // Written anew.
+                    Some(index) => index,
+                    None => self.replay_put(put)?,
+                };
+                // CAST: usize fits u64.
+                let size = encoded_size(record) as u64;
+                if let (Some(job), Some(log)) = (self.jobs.get_mut(index), self.log.as_mut()) {
+                    if job.segment != 0 {
+                        log.job_out(job.segment, size, 0);
+                    }
+                    log.job_in(segment, size);
+                    job.segment = segment;
+                }
+                self.replay_change(index, &put.change, now);
+            }
+            Record::Change(change) => {
+                if let Some(index) = self.job(change.id) {
+                    self.replay_change(index, change, now);
+                }
+            }
+            Record::Delete(id) => {
+                if let Some(index) = self.job(*id) {
+                    self.unlink(index);
+                    // The record is there already.
+                    self.log_gone(index);
+                    self.forget(index);
+                }
+            }
+            Record::Tube(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The log's books without a job.
+    fn log_gone(&mut self, index: u32) {
+        let (Some(log), Some(job)) = (self.log.as_mut(), self.jobs.get_mut(index)) else {
+            return;
+        };
+        if let Some(tube) = self.tubes.get(job.tube) {
+            // CAST: usize fits u64.
+            let size = encoded_size(&Self::put_record(job, tube, self.wall)) as u64;
+            log.job_out(job.segment, size, 0);
+        }
+        job.segment = 0;
+    }
+
+    fn replay_put(&mut self, put: &qlog::Put<'_>) -> Result<u32> {
+        let tube = self.tube_made(put.tube)?;
+        let mut body = KVVec::with_capacity(put.body.len(), GFP_KERNEL)?;
+        body.extend_from_slice(put.body, GFP_KERNEL)?;
+        self.bytes = self.bytes.saturating_add(weight_of(&body));
+        let index = self.jobs.insert(Job {
+            id: put.change.id,
+            body,
+            created: put.created,
+            ttr: put.ttr,
+            tube,
+            ..Job::default()
+        })?;
+        self.all.insert(&mut ById(&mut self.jobs), index);
+        self.next_id = self.next_id.max(put.change.id.saturating_add(1));
+        self.link(index, Phase::Buried, 0, NIL);
+        Ok(index)
+    }
+
+    fn replay_change(&mut self, index: u32, change: &qlog::Change, now: u64) {
+        self.unlink(index);
+        let wall = self.wall;
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        job.pri = change.pri;
+        job.delay = change.delay;
+        let [reserves, timeouts, releases, buries, kicks] = change.counts;
+        job.counts = Counts {
+            reserves,
+            timeouts,
+            releases,
+            buries,
+            kicks,
+        };
+        let deadline = change.deadline;
+        match change.phase {
+            qlog::Phase::Delayed => {
+                self.link(index, Phase::Delayed, deadline.saturating_sub(wall), NIL);
+            }
+            qlog::Phase::Buried => {
+                self.bury_seq = self.bury_seq.max(deadline);
+                self.link(index, Phase::Buried, deadline, NIL);
+            }
+            // Whoever had it has gone.
+            qlog::Phase::Ready | qlog::Phase::Reserved => {
+                self.make_ready(index, now);
+            }
+        }
     }
 
     // --- time
@@ -1332,7 +1753,7 @@ impl State {
             job.counts.timeouts = job.counts.timeouts.saturating_add(1);
         }
         self.unlink(index);
-        self.make_ready(index, now);
+        self.ready_again(index, now);
     }
 
     /// Ends a wait without a job.

@@ -7,6 +7,7 @@ use core::fmt::Write;
 use kernel::prelude::*;
 
 use crate::{
+    log::Log,
     state::{
         Phase,
         State,
@@ -66,7 +67,11 @@ pub(crate) fn all(state: &State, now: u64) -> Result<Text> {
     let mut out = Text::with_capacity(1500)?;
     let t = &state.totals;
     let c = &state.commands;
-    let connections = t.workers;
+    let connections = t.connected;
+    let log = state.log.as_ref();
+    let (oldest, newest) = log.map_or((0, 0), Log::range);
+    let numbers = log.map_or_else(Default::default, |log| log.numbers);
+    let segment = log.map_or(0, Log::segment_bytes);
     let (uptime, size) = (
         now.saturating_sub(state.started) / SECOND,
         state.limits.job_size,
@@ -142,11 +147,11 @@ pub(crate) fn all(state: &State, now: u64) -> Result<Text> {
          rusage-utime: 0.000000\n\
          rusage-stime: 0.000000\n\
          uptime: {uptime}\n\
-         binlog-oldest-index: 0\n\
-         binlog-current-index: 0\n\
-         binlog-records-migrated: 0\n\
-         binlog-records-written: 0\n\
-         binlog-max-size: 0\n\
+         binlog-oldest-index: {}\n\
+         binlog-current-index: {}\n\
+         binlog-records-migrated: {}\n\
+         binlog-records-written: {}\n\
+         binlog-max-size: {}\n\
          draining: {}\n\
          id: {:016x}\n\
          hostname: \"virgo\"\n\
@@ -159,13 +164,18 @@ pub(crate) fn all(state: &State, now: u64) -> Result<Text> {
         t.timeouts,
         t.jobs,
         state.listed.len(),
-        state.workers.len(),
+        t.connections,
         t.producers,
         t.takers,
         t.waiting,
         crate::lib::module::VERSION.0,
         crate::lib::module::VERSION.1,
         crate::lib::module::VERSION.2,
+        oldest,
+        newest,
+        numbers.migrated,
+        numbers.written,
+        segment,
         state.draining,
         state.started,
     )
@@ -239,7 +249,7 @@ pub(crate) fn job(state: &State, index: u32, now: u64) -> Result<Text> {
          delay: {}\n\
          ttr: {}\n\
          time-left: {left}\n\
-         file: 0\n\
+         file: {}\n\
          reserves: {}\n\
          timeouts: {}\n\
          releases: {}\n\
@@ -249,9 +259,10 @@ pub(crate) fn job(state: &State, index: u32, now: u64) -> Result<Text> {
         Ascii(&tube.name),
         job.phase.word(),
         job.pri,
-        now.saturating_sub(job.created) / SECOND,
+        state.age(job, now) / SECOND,
         job.delay,
         job.ttr,
+        job.segment,
         n.reserves,
         n.timeouts,
         n.releases,

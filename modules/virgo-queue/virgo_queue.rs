@@ -5,6 +5,7 @@
 
 use kernel::{
     prelude::*,
+    str::CString,
     sync::Arc, //
 };
 
@@ -17,6 +18,8 @@ mod logic;
 #[path = "../../crates/virgo-proto/src/imp/mod.rs"]
 mod proto;
 
+mod control;
+mod log;
 mod queue;
 mod server;
 mod slab;
@@ -24,7 +27,12 @@ mod state;
 mod stats;
 mod text;
 
+use control::{
+    Control,
+    QueueFile, //
+};
 use lib::{
+    chardev::Device,
     compat::{
         eaddrinuse,
         param, //
@@ -33,6 +41,11 @@ use lib::{
         Config,
         Listener, //
     },
+    service::Registration, //
+};
+use log::{
+    Policy,
+    Settings, //
 };
 use queue::Core;
 use server::Server;
@@ -70,6 +83,14 @@ module! {
             default: 10000,
             description: "most tubes (1-1000000, default 10000)",
         },
+        fsync_ms: u32 {
+            default: 50,
+            description: "with fsync=interval: milliseconds between two (1-3600000, default 50)",
+        },
+        log_segment_mb: u32 {
+            default: 8,
+            description: "size of a file of the log, in MiB (1-1024, default 8)",
+        },
         max_tube_jobs: u32 {
             default: 10000000,
             description: "most requests in a tube (1-100000000, default 10000000)",
@@ -77,6 +98,16 @@ module! {
     },
 }
 virgo_module_version!();
+virgo_string_param!(
+    LOG,
+    "log",
+    "folder for the log that keeps requests over a power cut (none: they are not kept)"
+);
+virgo_string_param!(
+    FSYNC,
+    "fsync",
+    "when a request is acknowledged: always (it is on the disk), interval, never (default always)"
+);
 
 /// Checks a parameter; tells what is wrong with it.
 fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
@@ -111,54 +142,100 @@ fn serve(core: Arc<Core>, port: u16, connections: u32, frame: usize) -> Result<L
     })
 }
 
-/// Fields are dropped in this order: first the door closes, then the timer stops.
+/// Fields are dropped in this order: first the doors close, then the log is ended.
+#[pin_data]
 struct VirgoQueue {
-    _listener: Option<Listener<Server>>,
-    _core: Arc<Core>,
+    #[pin]
+    device: Device<QueueFile>,
+    service: Registration<Control>,
+    listener: Option<Listener<Server>>,
+    finish: Finish,
 }
 
-impl kernel::Module for VirgoQueue {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        let listen = checked(
-            "listen",
-            param::<u8>(module_parameters::listen.value()).into(),
-            0,
-            1,
-        )?;
-        let port = param::<u16>(module_parameters::port.value());
-        checked("port", port.into(), 1, 65535)?;
-        let connections = param::<u32>(module_parameters::max_connections.value());
-        let connections = checked("max_connections", connections, 1, 1_000_000)?;
-        let job_size = param::<u32>(module_parameters::max_job_size.value());
-        let job_size = checked("max_job_size", job_size, 1, 16 << 20)?;
-        let mb = checked(
-            "max_mb",
-            param::<u32>(module_parameters::max_mb.value()),
-            1,
-            1 << 20,
-        )?;
-        let tubes = param::<u32>(module_parameters::max_tubes.value());
-        let tubes = checked("max_tubes", tubes, 1, 1_000_000)?;
-        let tube_jobs = param::<u32>(module_parameters::max_tube_jobs.value());
-        let tube_jobs = checked("max_tube_jobs", tube_jobs, 1, 100_000_000)?;
+/// Writes what is left when nobody can ask for anything any more.
+struct Finish(Arc<Core>);
 
-        let limits = Limits {
-            job_size,
-            bytes: u64::from(mb) << 20,
-            tubes,
-            tube_jobs: u64::from(tube_jobs),
-        };
-        let core = Arc::pin_init(Core::new(kernel::static_lock_class!(), limits), GFP_KERNEL)?;
-        // CAST: u32 fits usize on 64-bit.
-        let frame = (job_size as usize).saturating_add(4096);
-        let listener = if listen == 1 {
-            Some(serve(core.clone(), port, connections, frame)?)
-        } else {
-            None
-        };
-        Ok(VirgoQueue {
-            _listener: listener,
-            _core: core,
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// The log's settings; none without a folder.
+fn log_settings() -> Result<Option<Settings>> {
+    let folder = LOG.get();
+    if folder.is_empty() {
+        return Ok(None);
+    }
+    if folder.first() != Some(&b'/') {
+        pr_err!("parameter log must be an absolute path\n");
+        return Err(EINVAL);
+    }
+    let word = FSYNC.get();
+    let policy = if word.is_empty() {
+        Policy::Always
+    } else {
+        Policy::from_word(word).ok_or_else(|| {
+            pr_err!("parameter fsync must be always, interval or never\n");
+            EINVAL
+        })?
+    };
+    let ms = param::<u32>(module_parameters::fsync_ms.value());
+    let ms = checked("fsync_ms", ms, 1, 3_600_000)?;
+    let mb = param::<u32>(module_parameters::log_segment_mb.value());
+    let mb = checked("log_segment_mb", mb, 1, 1024)?;
+    let folder = core::str::from_utf8(folder).map_err(|_| EINVAL)?;
+    Ok(Some(Settings {
+        folder: CString::try_from_fmt(fmt!("{}", folder))?,
+        policy,
+        interval_ns: u64::from(ms).saturating_mul(1_000_000),
+        segment_bytes: u64::from(mb) << 20,
+    }))
+}
+
+/// The bounds that were given.
+fn limits() -> Result<Limits> {
+    let job_size = param::<u32>(module_parameters::max_job_size.value());
+    let mb = param::<u32>(module_parameters::max_mb.value());
+    let tubes = param::<u32>(module_parameters::max_tubes.value());
+    let tube_jobs = param::<u32>(module_parameters::max_tube_jobs.value());
+    Ok(Limits {
+        job_size: checked("max_job_size", job_size, 1, 16 << 20)?,
+        bytes: u64::from(checked("max_mb", mb, 1, 1 << 20)?) << 20,
+        tubes: checked("max_tubes", tubes, 1, 1_000_000)?,
+        tube_jobs: checked("max_tube_jobs", tube_jobs, 1, 100_000_000)?.into(),
+    })
+}
+
+impl kernel::InPlaceModule for VirgoQueue {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let listen = param::<u8>(module_parameters::listen.value());
+            let listen = checked("listen", listen.into(), 0, 1)?;
+            let port = param::<u16>(module_parameters::port.value());
+            checked("port", port.into(), 1, 65535)?;
+            let connections = param::<u32>(module_parameters::max_connections.value());
+            let connections = checked("max_connections", connections, 1, 1_000_000)?;
+            let limits = limits()?;
+            let log = log_settings()?;
+            let key = kernel::static_lock_class!();
+            let core = Arc::pin_init(Core::new(key, limits, log), GFP_KERNEL)?;
+            let finish = Finish(core.clone());
+            let control = Arc::new(Control::new(core.clone())?, GFP_KERNEL)?;
+            // CAST: u32 fits usize on 64-bit.
+            let frame = (limits.job_size as usize).saturating_add(4096);
+            let listener = if listen == 1 {
+                Some(serve(core, port, connections, frame)?)
+            } else {
+                None
+            };
+            Ok(try_pin_init!(Self {
+                finish,
+                // From here on requests come in, each door as it opens.
+                listener,
+                service: Registration::new(control.clone())?,
+                device <- Device::new(control),
+            }? Error))
         })
     }
 }

@@ -99,6 +99,20 @@ unsafe impl Plain for uapi::FsIo {}
 unsafe impl Plain for uapi::FsHandle {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::FsStat {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueuePut {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueueTake {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueueDone {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueuePeek {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueueStat {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueueList {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::QueueDrain {}
 
 macro_rules! plain {
     ($($type:ident),+ $(,)?) => { $(
@@ -147,6 +161,11 @@ pub fn ioctl_bytes(fd: impl AsFd, command: u32, bytes: &mut [u8]) -> Res<i32> {
     let result = ioctl_at(fd, command, room.address(0));
     bytes.copy_from_slice(&room.read(0, bytes.len()));
     result
+}
+
+/// An ioctl with a structure, where it lies: nothing is copied.
+pub fn ioctl_in_place<T: Plain>(fd: impl AsFd, command: u32, value: &mut T) -> Res<i32> {
+    ioctl_at(fd, command, ptr::from_mut(value) as usize)
 }
 
 /// An ioctl with a structure.

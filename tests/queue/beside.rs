@@ -130,7 +130,7 @@ fn comparable(answer: &[u8]) -> String {
             let dropped = OWN.iter().any(|own| line.starts_with(own));
             !dropped || (job && line.starts_with("id: "))
         })
-        .map(|line| format!("{line}\n"))
+        .flat_map(|line| [line, "\n"])
         .collect()
 }
 
@@ -198,7 +198,16 @@ fn step(numbers: &mut Numbers, jobs: u64) -> Vec<u8> {
             let seconds = numbers.one(&["0", "10000"]);
             format!("pause-tube {tube} {seconds}")
         }
-        55 => return [&vec![b'x'; numbers.below(600) as usize][..], b"\r\n"].concat(),
+        55 => {
+            // Where its CR is the last byte of a buffer of 224, beanstalkd misses the line's end.
+            let length = numbers.below(600) as usize;
+            let length = if (length + 1) % 224 == 0 {
+                length + 1
+            } else {
+                length
+            };
+            return [&vec![b'x'; length][..], b"\r\n"].concat();
+        }
         56 => format!("use {}", "n".repeat(195 + numbers.below(12) as usize)),
         _ => numbers.one(ODD).into(),
     };
@@ -316,7 +325,7 @@ fn compare(seed: u64, steps: usize) {
 
 #[test]
 fn a_generated_script_gets_the_same_answers() {
-    let rounds = if long() { 40 } else { 3 };
+    let rounds = if long() { 40 } else { 2 };
     for seed in 1..=rounds {
         compare(seed, 1500);
     }
@@ -351,5 +360,35 @@ fn every_odd_line_gets_the_same_answer() {
             assert_eq!(client.ask(&format!("delete {id}")), "DELETED\r\n");
         }
         assert_eq!(answers[0], answers[1], "cut at {cut}");
+    }
+}
+
+/// PyPI's client against both.
+#[test]
+fn greenstalk_sees_no_difference() {
+    let _ours = ours("");
+    let _reference = beanstalkd();
+    for port in [REFERENCE, PORT] {
+        let mut python = std::process::Command::new("python3")
+            .args(["-", &port.to_string()])
+            .env("PYTHONPATH", "/opt/pypi")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("python3");
+        use std::io::Write;
+        let mut input = python.stdin.take().expect("its input");
+        input
+            .write_all(include_bytes!("greenstalk.py"))
+            .expect("write");
+        drop(input);
+        let output = python.wait_with_output().expect("its end");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "all as it should be\n",
+            "port {port}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }

@@ -64,8 +64,13 @@ impl Client {
 
     /// One answer: its line, and the body if it has one.
     pub(crate) fn answer(&mut self) -> Vec<u8> {
-        self.try_answer()
-            .unwrap_or_else(|| panic!("no answer within {SOON:?}, after {:?}", self.seen))
+        self.try_answer().unwrap_or_else(|| {
+            let peer = self.stream.peer_addr();
+            panic!(
+                "no answer of {peer:?} within {SOON:?}, after {:?}",
+                self.seen
+            )
+        })
     }
 
     fn try_answer(&mut self) -> Option<Vec<u8>> {

@@ -4,5 +4,7 @@
 
 mod beside;
 mod client;
+mod durable;
+mod ioctl;
 mod lines;
 mod time;

@@ -132,6 +132,111 @@ fn nodes_rows(rows: &mut Rows) {
     }
 }
 
+/// What belongs to the queue.
+fn queue_rows(rows: &mut Rows) {
+    layout!(
+        rows,
+        uapi::QueuePut,
+        "virgo_queue_put",
+        [size, flags, body, length, pri, delay, ttr, id, reserved, tube]
+    );
+    layout!(
+        rows,
+        uapi::QueueTake,
+        "virgo_queue_take",
+        [size, flags, body, capacity, length, timeout_ms, pri, ttr, reserves, id, reserved, tube]
+    );
+    layout!(
+        rows,
+        uapi::QueueDone,
+        "virgo_queue_done",
+        [size, flags, id, action, pri, delay, reserved0, reserved]
+    );
+    layout!(
+        rows,
+        uapi::QueuePeek,
+        "virgo_queue_peek",
+        [
+            size, flags, id, body, capacity, length, pri, ttr, delay, state, reserves, timeouts,
+            releases, buries, kicks, reserved0, age_ns, left_ns, reserved, tube
+        ]
+    );
+    layout!(
+        rows,
+        uapi::QueueStat,
+        "virgo_queue_stat",
+        [
+            size,
+            flags,
+            ready,
+            delayed,
+            buried,
+            reserved,
+            urgent,
+            waiting,
+            total,
+            deletes,
+            timeouts,
+            bytes,
+            max_bytes,
+            tubes,
+            workers,
+            log_bytes,
+            log_records,
+            log_damaged,
+            draining,
+            log,
+            log_error,
+            reserved0,
+            pause_left_ns,
+            reserved1,
+            tube
+        ]
+    );
+    layout!(
+        rows,
+        uapi::QueueList,
+        "virgo_queue_list",
+        [size, flags, names, capacity, length, count, reserved0, reserved]
+    );
+    layout!(
+        rows,
+        uapi::QueueDrain,
+        "virgo_queue_drain",
+        [size, flags, draining, reserved0]
+    );
+    let constants: &[(&str, u64)] = &[
+        ("VIRGO_QUEUE_FOREVER", uapi::QUEUE_FOREVER.into()),
+        ("VIRGO_QUEUE_TAKE_ID", uapi::QUEUE_TAKE_ID.into()),
+        ("VIRGO_QUEUE_ACK", uapi::QUEUE_ACK.into()),
+        ("VIRGO_QUEUE_RELEASE", uapi::QUEUE_RELEASE.into()),
+        ("VIRGO_QUEUE_BURY", uapi::QUEUE_BURY.into()),
+        ("VIRGO_QUEUE_TOUCH", uapi::QUEUE_TOUCH.into()),
+        ("VIRGO_QUEUE_KICK", uapi::QUEUE_KICK.into()),
+        ("VIRGO_QUEUE_PEEK_NEXT", uapi::QUEUE_PEEK_NEXT.into()),
+        ("VIRGO_QUEUE_READY", uapi::QUEUE_READY.into()),
+        ("VIRGO_QUEUE_DELAYED", uapi::QUEUE_DELAYED.into()),
+        ("VIRGO_QUEUE_BURIED", uapi::QUEUE_BURIED.into()),
+        ("VIRGO_QUEUE_RESERVED", uapi::QUEUE_RESERVED.into()),
+        ("VIRGO_QUEUE_LOG_NONE", uapi::QUEUE_LOG_NONE.into()),
+        ("VIRGO_QUEUE_LOG_NEVER", uapi::QUEUE_LOG_NEVER.into()),
+        ("VIRGO_QUEUE_LOG_INTERVAL", uapi::QUEUE_LOG_INTERVAL.into()),
+        ("VIRGO_QUEUE_LOG_ALWAYS", uapi::QUEUE_LOG_ALWAYS.into()),
+        ("VIRGO_QUEUE_DRAIN_SET", uapi::QUEUE_DRAIN_SET.into()),
+        ("VIRGO_QUEUE_IOC_PUT", uapi::QUEUE_IOC_PUT.into()),
+        ("VIRGO_QUEUE_IOC_TAKE", uapi::QUEUE_IOC_TAKE.into()),
+        ("VIRGO_QUEUE_IOC_DONE", uapi::QUEUE_IOC_DONE.into()),
+        ("VIRGO_QUEUE_IOC_PEEK", uapi::QUEUE_IOC_PEEK.into()),
+        ("VIRGO_QUEUE_IOC_STAT", uapi::QUEUE_IOC_STAT.into()),
+        ("VIRGO_QUEUE_IOC_LIST", uapi::QUEUE_IOC_LIST.into()),
+        ("VIRGO_QUEUE_IOC_DRAIN", uapi::QUEUE_IOC_DRAIN.into()),
+        ("VIRGO_QUEUE_NAME_LEN", uapi::QUEUE_NAME_LEN as u64),
+    ];
+    for (name, value) in constants {
+        rows.insert((*name).into(), *value);
+    }
+}
+
 /// What belongs to the memory pool.
 fn mempool_rows(rows: &mut Rows) {
     layout!(rows, uapi::Vuid, "virgo_vuid", [word]);
@@ -506,6 +611,7 @@ fn rust_rows() -> Rows {
         [size, flags, head]
     );
 
+    queue_rows(&mut rows);
     mempool_rows(&mut rows);
     nodes_rows(&mut rows);
 

@@ -3,6 +3,7 @@
 //! The command line. Help, manual pages and completions are all made from this.
 
 pub(crate) mod mem;
+pub(crate) mod queue;
 
 use std::path::PathBuf;
 
@@ -77,6 +78,12 @@ pub(crate) enum Command {
     Fs {
         #[command(subcommand)]
         command: Fs,
+    },
+    /// Use the queue: requests that wait their turn
+    #[command(after_help = queue::EXAMPLES)]
+    Queue {
+        #[command(subcommand)]
+        command: queue::Queue,
     },
     /// Use memory, as the original profiler's test program does
     Work(Work),

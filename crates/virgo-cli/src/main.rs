@@ -19,6 +19,7 @@ mod pages;
 mod plot;
 mod plotfile;
 mod profiler;
+mod queue;
 mod report;
 mod row;
 mod run;
@@ -79,6 +80,7 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Mem { command } => mem::run(command, json),
         cli::Command::Nodes(options) => nodes::run(&options, json),
         cli::Command::Fs { command } => fs::run(command, json),
+        cli::Command::Queue { command } => queue::run(command, json),
         cli::Command::Work(options) => work::run(&options),
         cli::Command::Completions { shell } => pages::completions(shell),
         cli::Command::Mangen { directory } => pages::manual(&directory),

@@ -88,6 +88,8 @@ pub enum Action {
     Table,
     /// `VIRGO_MEM_IOC_SEEN` of so many changes.
     SeenChanges(u64),
+    /// One of the queue's commands, in words.
+    Queue(String),
 }
 
 impl fmt::Display for Action {
@@ -128,6 +130,7 @@ impl fmt::Display for Action {
             Action::Share(prefix) => write!(f, "share the namespace {prefix}"),
             Action::Unshare(prefix) => write!(f, "take the namespace {prefix} down"),
             Action::MapShare(prefix) => write!(f, "map the namespace {prefix}"),
+            Action::Queue(what) => f.write_str(what),
             Action::Table => write!(f, "read a shared namespace"),
             Action::SeenChanges(count) => {
                 write!(f, "tell the kernel that {count} changes were seen")
@@ -224,6 +227,8 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
     let errno = Errno::from_raw_os_error(errno);
     let module = match action {
         A::Open(path) if *path == uapi::DEVICE => "virgo-core",
+        A::Open(path) if *path == uapi::QUEUE_DEVICE => "virgo-queue",
+        A::Queue(_) => "virgo-queue",
         A::Open(path) if *path == uapi::MEMPOOL_DEVICE => "virgo-mempool",
         A::Malloc(_)
         | A::SetBlock(_)
@@ -269,6 +274,22 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::Open(_), Errno::MFILE | Errno::NFILE) => (
             "too many files are open".into(),
             "Raise the limit (\"ulimit -n\"), or close some.".into(),
+        ),
+        (A::Queue(_), Errno::NOENT) => (
+            "there is none that you may have".into(),
+            "\"virgo queue ls\" shows what there is.".into(),
+        ),
+        (A::Queue(_), Errno::NOSPC) => (
+            "the tube, the queue's memory or the log's disk is full".into(),
+            "See \"virgo queue stat\" and \"sudo dmesg\"; take some, or load virgo-queue with larger limits.".into(),
+        ),
+        (A::Queue(_), Errno::BUSY) => (
+            "no more requests are taken in".into(),
+            "See \"virgo queue drain --help\".".into(),
+        ),
+        (A::Queue(_), Errno::TOOBIG) => (
+            "the request is longer than the module's max_job_size".into(),
+            "Put a shorter one, or load virgo-queue with a larger max_job_size.".into(),
         ),
         (A::Register(_) | A::Unregister(_), Errno::BADF) => (
             "the descriptor is not a pidfd".into(),
@@ -590,6 +611,8 @@ mod tests {
             Action::Unshare("a:".into()),
             Action::MapShare("a:".into()),
             Action::SeenChanges(3),
+            Action::Open(uapi::QUEUE_DEVICE),
+            Action::Queue("take a request".into()),
         ]
     }
 

@@ -53,6 +53,7 @@ mod mapped;
 pub mod mempool;
 mod nodes;
 mod profiler;
+pub mod queue;
 mod ring;
 mod sample;
 pub mod snapshot;

@@ -39,6 +39,12 @@ unsafe impl Plain for uapi::ProfilerInfo {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::ProfilerSeen {}
 // SAFETY: as above.
+unsafe impl Plain for uapi::QueueDone {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::QueueStat {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::QueueDrain {}
+// SAFETY: as above.
 unsafe impl Plain for uapi::MemMalloc {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::MemFree {}
@@ -210,6 +216,50 @@ unsafe fn call_at<const OPCODE: Opcode, T>(fd: impl AsFd, value: &mut T) -> Resu
 /// A length for a field of 32 bits. What is longer is longer than any limit of the kernel's.
 fn length32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+/// `VIRGO_QUEUE_IOC_PUT` of `body`.
+pub(crate) fn queue_put(fd: impl AsFd, put: &mut uapi::QueuePut, body: &[u8]) -> Result<(), Errno> {
+    put.body = body.as_ptr() as u64;
+    put.length = length32(body);
+    // SAFETY: PUT reads `length` bytes at `body`, which are borrowed.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_PUT }, _>(fd, put) }
+}
+
+/// `VIRGO_QUEUE_IOC_TAKE` into `room`.
+pub(crate) fn queue_take(
+    fd: impl AsFd,
+    take: &mut uapi::QueueTake,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    take.body = room.as_mut_ptr() as u64;
+    take.capacity = length32(room);
+    // SAFETY: TAKE writes at most `capacity` bytes at `body`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_TAKE }, _>(fd, take) }
+}
+
+/// `VIRGO_QUEUE_IOC_PEEK` into `room`.
+pub(crate) fn queue_peek(
+    fd: impl AsFd,
+    peek: &mut uapi::QueuePeek,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    peek.body = room.as_mut_ptr() as u64;
+    peek.capacity = length32(room);
+    // SAFETY: PEEK writes at most `capacity` bytes at `body`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_PEEK }, _>(fd, peek) }
+}
+
+/// `VIRGO_QUEUE_IOC_LIST` into `room`.
+pub(crate) fn queue_list(
+    fd: impl AsFd,
+    list: &mut uapi::QueueList,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    list.names = room.as_mut_ptr() as u64;
+    list.capacity = length32(room);
+    // SAFETY: LIST writes at most `capacity` bytes at `names`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_LIST }, _>(fd, list) }
 }
 
 /// `VIRGO_MEM_IOC_SET` of `data`.

@@ -1105,6 +1105,306 @@ struct virgo_fs_stat {
  */
 #define VIRGO_FS_IOC_READDIR	_IOWR(VIRGO_IOC_MAGIC, 0x37, struct virgo_fs_io)
 
+/* ----------------------------------------------------------------- queue */
+
+/** The queue's device: the same commands; what a file takes is its own. */
+#define VIRGO_QUEUE_DEVICE		"/dev/virgo-queue"
+/** Room for a tube's name: 200 bytes, a NUL, and what keeps the layout even. */
+#define VIRGO_QUEUE_NAME_LEN		208
+/** In @timeout_ms: wait until there is one. */
+#define VIRGO_QUEUE_FOREVER		0xffffffffU
+
+/**
+ * struct virgo_queue_put - put a request (VIRGO_QUEUE_IOC_PUT).
+ * @size: in: sizeof(struct virgo_queue_put).
+ * @flags: in: must be zero.
+ * @body: in: address of the request.
+ * @length: in: its length in bytes.
+ * @pri: in: the smaller, the sooner; equal ones in the order of their numbers.
+ * @delay: in: seconds until it is ready.
+ * @ttr: in: seconds that who takes it has; 0 is taken as 1.
+ * @id: out: its number.
+ * @reserved: in: must be zero.
+ * @tube: in: the tube's name, NUL behind it; empty is "default".
+ *
+ * With fsync=always it returns when the request is on the disk.
+ *
+ * Errors: E2BIG longer than the module's max_job_size; ENOSPC the tube or the
+ * queue is full, or the log's disk; EBUSY the queue is draining; EINVAL no
+ * name of a tube; EIO the log cannot be written; ENOMEM.
+ */
+struct virgo_queue_put {
+	__u32 size;
+	__u32 flags;
+	__u64 body;
+	__u32 length;
+	__u32 pri;
+	__u32 delay;
+	__u32 ttr;
+	__u64 id;
+	__u64 reserved[2];
+	char tube[VIRGO_QUEUE_NAME_LEN];
+};
+
+/** In @flags of a take: the request numbered @id, not the next of the tube. */
+#define VIRGO_QUEUE_TAKE_ID		(1U << 0)
+
+/**
+ * struct virgo_queue_take - take a request (VIRGO_QUEUE_IOC_TAKE).
+ * @size: in: sizeof(struct virgo_queue_take).
+ * @flags: in: VIRGO_QUEUE_TAKE_ bits.
+ * @body: in: address to store the request at.
+ * @capacity: in: room there, in bytes.
+ * @length: out: the request's length; with EMSGSIZE too.
+ * @timeout_ms: in: how long to wait for one; 0: not at all. On VIRGO_DEVICE
+ *	only 0, else EINVAL.
+ * @pri: out: its priority.
+ * @ttr: out: the seconds that the caller has.
+ * @reserves: out: how often it has been taken, this time counted: with more
+ *	than 1, somebody may have dealt with it before.
+ * @id: in with VIRGO_QUEUE_TAKE_ID; out: its number.
+ * @reserved: in: must be zero.
+ * @tube: in: the tube to take from; empty is "default".
+ *
+ * A request that was taken through VIRGO_QUEUE_DEVICE goes back when the file
+ * is closed; one taken through VIRGO_DEVICE, when its time is over.
+ *
+ * Errors: EAGAIN there is none (within the time); EMSGSIZE it is longer than
+ * @capacity, and not taken; ENOENT none of that number that is not taken;
+ * EBUSY another thread waits through this file; EIO the log cannot be written.
+ */
+struct virgo_queue_take {
+	__u32 size;
+	__u32 flags;
+	__u64 body;
+	__u32 capacity;
+	__u32 length;
+	__u32 timeout_ms;
+	__u32 pri;
+	__u32 ttr;
+	__u32 reserves;
+	__u64 id;
+	__u64 reserved[2];
+	char tube[VIRGO_QUEUE_NAME_LEN];
+};
+
+/**
+ * enum virgo_queue_action - what becomes of a request.
+ * @VIRGO_QUEUE_ACK: it is done with, and goes. One that nobody has taken too.
+ * @VIRGO_QUEUE_RELEASE: it goes back, with this priority and delay.
+ * @VIRGO_QUEUE_BURY: it is put aside, with this priority.
+ * @VIRGO_QUEUE_TOUCH: the caller has all of its time again.
+ * @VIRGO_QUEUE_KICK: a buried or delayed one becomes ready.
+ */
+enum virgo_queue_action {
+	VIRGO_QUEUE_ACK		= 0,
+	VIRGO_QUEUE_RELEASE	= 1,
+	VIRGO_QUEUE_BURY	= 2,
+	VIRGO_QUEUE_TOUCH	= 3,
+	VIRGO_QUEUE_KICK	= 4,
+};
+
+/**
+ * struct virgo_queue_done - say what becomes of a request (VIRGO_QUEUE_IOC_DONE).
+ * @size: in: sizeof(struct virgo_queue_done).
+ * @flags: in: must be zero.
+ * @id: in: its number.
+ * @action: in: enum virgo_queue_action.
+ * @pri: in: its new priority, with RELEASE and BURY.
+ * @delay: in: seconds until it is ready, with RELEASE.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * Errors: ENOENT there is none, or it is not the caller's; EINVAL an unknown
+ * action; EIO the log cannot be written.
+ */
+struct virgo_queue_done {
+	__u32 size;
+	__u32 flags;
+	__u64 id;
+	__u32 action;
+	__u32 pri;
+	__u32 delay;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/** In @flags of a peek: the request with the next number after @id. */
+#define VIRGO_QUEUE_PEEK_NEXT		(1U << 0)
+
+/** In @state: it can be taken. */
+#define VIRGO_QUEUE_READY		0
+/** In @state: it will be ready later. */
+#define VIRGO_QUEUE_DELAYED		1
+/** In @state: it was put aside. */
+#define VIRGO_QUEUE_BURIED		2
+/** In @state: somebody has taken it. */
+#define VIRGO_QUEUE_RESERVED		3
+
+/**
+ * struct virgo_queue_peek - look at a request (VIRGO_QUEUE_IOC_PEEK).
+ * @size: in: sizeof(struct virgo_queue_peek).
+ * @flags: in: VIRGO_QUEUE_PEEK_ bits.
+ * @id: in: which; out: its number.
+ * @body: in: address to store the request at.
+ * @capacity: in: room there; what does not fit is left out.
+ * @length: out: the request's length.
+ * @pri: out: its priority.
+ * @ttr: out: seconds that who takes it has.
+ * @delay: out: the delay that it was put or given back with, in seconds.
+ * @state: out: VIRGO_QUEUE_READY and so on.
+ * @reserves: out: how often it was taken.
+ * @timeouts: out: how often the time of who took it was over.
+ * @releases: out: how often it was given back.
+ * @buries: out: how often it was put aside.
+ * @kicks: out: how often it was made ready again.
+ * @reserved0: zero.
+ * @age_ns: out: how long it has been there.
+ * @left_ns: out: until its delay, or the time of who took it, is over.
+ * @reserved: in: must be zero.
+ * @tube: in: with PEEK_NEXT, of this tube only, if not empty; out: its tube.
+ *
+ * Errors: ENOENT there is none.
+ */
+struct virgo_queue_peek {
+	__u32 size;
+	__u32 flags;
+	__u64 id;
+	__u64 body;
+	__u32 capacity;
+	__u32 length;
+	__u32 pri;
+	__u32 ttr;
+	__u32 delay;
+	__u32 state;
+	__u32 reserves;
+	__u32 timeouts;
+	__u32 releases;
+	__u32 buries;
+	__u32 kicks;
+	__u32 reserved0;
+	__u64 age_ns;
+	__u64 left_ns;
+	__u64 reserved[2];
+	char tube[VIRGO_QUEUE_NAME_LEN];
+};
+
+/** In @log: requests are not kept over a power cut. */
+#define VIRGO_QUEUE_LOG_NONE		0
+/** In @log: kept, by the file system's own time. */
+#define VIRGO_QUEUE_LOG_NEVER		1
+/** In @log: kept, brought to the disk at intervals. */
+#define VIRGO_QUEUE_LOG_INTERVAL	2
+/** In @log: kept, on the disk before it is acknowledged. */
+#define VIRGO_QUEUE_LOG_ALWAYS		3
+
+/**
+ * struct virgo_queue_stat - numbers (VIRGO_QUEUE_IOC_STAT).
+ * @size: in: sizeof(struct virgo_queue_stat).
+ * @flags: in: must be zero.
+ * @ready: out: requests that can be taken.
+ * @delayed: out: requests that will be ready later.
+ * @buried: out: requests put aside.
+ * @reserved: out: requests that somebody has taken.
+ * @urgent: out: ready ones with a priority below 1024.
+ * @waiting: out: who waits for one.
+ * @total: out: requests put so far.
+ * @deletes: out: of a tube: requests that are done with.
+ * @timeouts: out: requests whose taker's time was over.
+ * @bytes: out: memory that requests take; of a tube, zero.
+ * @max_bytes: out: the limit on it.
+ * @tubes: out: how many tubes there are.
+ * @workers: out: connections and open files.
+ * @log_bytes: out: bytes in the log.
+ * @log_records: out: records written into it since the module was loaded.
+ * @log_damaged: out: places in it that could not be read at load.
+ * @draining: out: 1 if no more requests are taken in.
+ * @log: out: VIRGO_QUEUE_LOG_NONE and so on.
+ * @log_error: out: the errno why it cannot be written; 0: it can.
+ * @reserved0: zero.
+ * @pause_left_ns: out: of a tube: until its pause is over; 0: it has none.
+ * @reserved1: in: must be zero.
+ * @tube: in: of this tube; empty: of all.
+ *
+ * Errors: ENOENT no such tube.
+ */
+struct virgo_queue_stat {
+	__u32 size;
+	__u32 flags;
+	__u64 ready;
+	__u64 delayed;
+	__u64 buried;
+	__u64 reserved;
+	__u64 urgent;
+	__u64 waiting;
+	__u64 total;
+	__u64 deletes;
+	__u64 timeouts;
+	__u64 bytes;
+	__u64 max_bytes;
+	__u64 tubes;
+	__u64 workers;
+	__u64 log_bytes;
+	__u64 log_records;
+	__u64 log_damaged;
+	__u32 draining;
+	__u32 log;
+	__u32 log_error;
+	__u32 reserved0;
+	__u64 pause_left_ns;
+	__u64 reserved1[3];
+	char tube[VIRGO_QUEUE_NAME_LEN];
+};
+
+/**
+ * struct virgo_queue_list - the tubes (VIRGO_QUEUE_IOC_LIST).
+ * @size: in: sizeof(struct virgo_queue_list).
+ * @flags: in: must be zero.
+ * @names: in: address to store the names at, each with a NUL behind it.
+ * @capacity: in: room there, in bytes.
+ * @length: out: bytes that all names take. Those that fit are stored.
+ * @count: out: how many tubes there are.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ */
+struct virgo_queue_list {
+	__u32 size;
+	__u32 flags;
+	__u64 names;
+	__u32 capacity;
+	__u32 length;
+	__u32 count;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/** In @flags of a drain: set it; without it, only read it. */
+#define VIRGO_QUEUE_DRAIN_SET		(1U << 0)
+
+/**
+ * struct virgo_queue_drain - take in no more requests (VIRGO_QUEUE_IOC_DRAIN).
+ * @size: in: sizeof(struct virgo_queue_drain).
+ * @flags: in: 0 or VIRGO_QUEUE_DRAIN_SET.
+ * @draining: in: 1 to begin, 0 to end; out: how it is now.
+ * @reserved0: in: must be zero.
+ *
+ * Setting needs CAP_SYS_ADMIN, CAP_SYS_PTRACE or CAP_PERFMON, else EPERM.
+ */
+struct virgo_queue_drain {
+	__u32 size;
+	__u32 flags;
+	__u32 draining;
+	__u32 reserved0;
+};
+
+#define VIRGO_QUEUE_IOC_PUT	_IOWR(VIRGO_IOC_MAGIC, 0x40, struct virgo_queue_put)
+#define VIRGO_QUEUE_IOC_TAKE	_IOWR(VIRGO_IOC_MAGIC, 0x41, struct virgo_queue_take)
+#define VIRGO_QUEUE_IOC_DONE	_IOWR(VIRGO_IOC_MAGIC, 0x42, struct virgo_queue_done)
+#define VIRGO_QUEUE_IOC_PEEK	_IOWR(VIRGO_IOC_MAGIC, 0x43, struct virgo_queue_peek)
+#define VIRGO_QUEUE_IOC_STAT	_IOWR(VIRGO_IOC_MAGIC, 0x44, struct virgo_queue_stat)
+#define VIRGO_QUEUE_IOC_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x45, struct virgo_queue_list)
+#define VIRGO_QUEUE_IOC_DRAIN	_IOWR(VIRGO_IOC_MAGIC, 0x46, struct virgo_queue_drain)
+
 /* -------------------------------------------------------------- profiler */
 
 /** Length of a thread's name with its terminating NUL, as TASK_COMM_LEN. */

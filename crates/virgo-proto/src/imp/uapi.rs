@@ -117,6 +117,74 @@ pub const NODES_SET_SEED: u32 = 1 << 1;
 /// The node that the key belongs to.
 pub const PICK_OWNER: u32 = 1 << 0;
 
+/// The queue's own device.
+pub const QUEUE_DEVICE: &str = "/dev/virgo-queue";
+/// Room for a tube's name.
+pub const QUEUE_NAME_LEN: usize = 208;
+/// In `timeout_ms`: wait until there is one.
+pub const QUEUE_FOREVER: u32 = u32::MAX;
+/// In `flags` of a take: the request numbered `id`.
+pub const QUEUE_TAKE_ID: u32 = 1 << 0;
+/// It is done with, and goes.
+pub const QUEUE_ACK: u32 = 0;
+/// It goes back.
+pub const QUEUE_RELEASE: u32 = 1;
+/// It is put aside.
+pub const QUEUE_BURY: u32 = 2;
+/// All of the time again.
+pub const QUEUE_TOUCH: u32 = 3;
+/// A buried or delayed one becomes ready.
+pub const QUEUE_KICK: u32 = 4;
+/// In `flags` of a peek: the request with the next number after `id`.
+pub const QUEUE_PEEK_NEXT: u32 = 1 << 0;
+/// It can be taken.
+pub const QUEUE_READY: u32 = 0;
+/// It will be ready later.
+pub const QUEUE_DELAYED: u32 = 1;
+/// It was put aside.
+pub const QUEUE_BURIED: u32 = 2;
+/// Somebody has taken it.
+pub const QUEUE_RESERVED: u32 = 3;
+/// Requests are not kept over a power cut.
+pub const QUEUE_LOG_NONE: u32 = 0;
+/// Kept, by the file system's own time.
+pub const QUEUE_LOG_NEVER: u32 = 1;
+/// Kept, brought to the disk at intervals.
+pub const QUEUE_LOG_INTERVAL: u32 = 2;
+/// Kept, on the disk before it is acknowledged.
+pub const QUEUE_LOG_ALWAYS: u32 = 3;
+/// In `flags` of a drain: set it.
+pub const QUEUE_DRAIN_SET: u32 = 1 << 0;
+
+/// A tube's name with a NUL behind it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueName(pub [u8; QUEUE_NAME_LEN]);
+
+impl Default for QueueName {
+    fn default() -> Self {
+        QueueName([0; QUEUE_NAME_LEN])
+    }
+}
+
+impl QueueName {
+    /// From a name; `None` if it is too long or has a NUL in it.
+    pub fn new(name: &[u8]) -> Option<QueueName> {
+        let mut bytes = [0; QUEUE_NAME_LEN];
+        if name.len() >= QUEUE_NAME_LEN || name.contains(&0) {
+            return None;
+        }
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        Some(QueueName(bytes))
+    }
+
+    /// The name; `None` without a NUL behind it.
+    pub fn name(&self) -> Option<&[u8]> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        self.0.get(..end)
+    }
+}
+
 /// First word of the profiler's buffer: "VPRF", little-endian.
 pub const PROFILER_MAGIC: u32 = 0x4652_5056;
 /// Version of the buffer's layout.
@@ -248,6 +316,20 @@ const fn iowr<T>(nr: u32) -> u32 {
 
 /// What is loaded here.
 pub const IOC_QUERY: u32 = iowr::<Query>(0x00);
+/// Put a request.
+pub const QUEUE_IOC_PUT: u32 = iowr::<QueuePut>(0x40);
+/// Take one.
+pub const QUEUE_IOC_TAKE: u32 = iowr::<QueueTake>(0x41);
+/// Say what becomes of it.
+pub const QUEUE_IOC_DONE: u32 = iowr::<QueueDone>(0x42);
+/// Look at one.
+pub const QUEUE_IOC_PEEK: u32 = iowr::<QueuePeek>(0x43);
+/// Numbers.
+pub const QUEUE_IOC_STAT: u32 = iowr::<QueueStat>(0x44);
+/// The tubes.
+pub const QUEUE_IOC_LIST: u32 = iowr::<QueueList>(0x45);
+/// Take in no more.
+pub const QUEUE_IOC_DRAIN: u32 = iowr::<QueueDrain>(0x46);
 /// Put a table of nodes in place of the one before.
 pub const IOC_NODES_LOAD: u32 = iowr::<NodesLoad>(0x01);
 /// The nodes.
@@ -1308,4 +1390,221 @@ impl Default for Node {
             error: [0; NODE_ERROR_LEN],
         }
     }
+}
+
+/// Put a request (`struct virgo_queue_put`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueuePut {
+    /// In: `sizeof(struct virgo_queue_put)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of the request.
+    pub body: u64,
+    /// In: its length in bytes.
+    pub length: u32,
+    /// In: the smaller, the sooner; equal ones in the order of their numbers.
+    pub pri: u32,
+    /// In: seconds until it is ready.
+    pub delay: u32,
+    /// In: seconds that who takes it has; 0 is taken as 1.
+    pub ttr: u32,
+    /// Out: its number.
+    pub id: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// In: the tube's name, NUL behind it; empty is "default".
+    pub tube: QueueName,
+}
+
+/// Take a request (`struct virgo_queue_take`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTake {
+    /// In: `sizeof(struct virgo_queue_take)`.
+    pub size: u32,
+    /// In: `VIRGO_QUEUE_TAKE_` bits.
+    pub flags: u32,
+    /// In: address to store the request at.
+    pub body: u64,
+    /// In: room there, in bytes.
+    pub capacity: u32,
+    /// Out: the request's length; with EMSGSIZE too.
+    pub length: u32,
+    /// In: how long to wait for one; 0: not at all. On VIRGO_DEVICE only 0, else EINVAL.
+    pub timeout_ms: u32,
+    /// Out: its priority.
+    pub pri: u32,
+    /// Out: the seconds that the caller has.
+    pub ttr: u32,
+    /// Out: how often it has been taken, this time counted: with more than 1, somebody may have
+    /// dealt with it before.
+    pub reserves: u32,
+    /// In with `VIRGO_QUEUE_TAKE_ID`; out: its number.
+    pub id: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// In: the tube to take from; empty is "default".
+    pub tube: QueueName,
+}
+
+/// Say what becomes of a request (`struct virgo_queue_done`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueDone {
+    /// In: `sizeof(struct virgo_queue_done)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: its number.
+    pub id: u64,
+    /// In: enum virgo_queue_action.
+    pub action: u32,
+    /// In: its new priority, with RELEASE and BURY.
+    pub pri: u32,
+    /// In: seconds until it is ready, with RELEASE.
+    pub delay: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Look at a request (`struct virgo_queue_peek`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueuePeek {
+    /// In: `sizeof(struct virgo_queue_peek)`.
+    pub size: u32,
+    /// In: `VIRGO_QUEUE_PEEK_` bits.
+    pub flags: u32,
+    /// In: which; out: its number.
+    pub id: u64,
+    /// In: address to store the request at.
+    pub body: u64,
+    /// In: room there; what does not fit is left out.
+    pub capacity: u32,
+    /// Out: the request's length.
+    pub length: u32,
+    /// Out: its priority.
+    pub pri: u32,
+    /// Out: seconds that who takes it has.
+    pub ttr: u32,
+    /// Out: the delay that it was put or given back with, in seconds.
+    pub delay: u32,
+    /// Out: `VIRGO_QUEUE_READY` and so on.
+    pub state: u32,
+    /// Out: how often it was taken.
+    pub reserves: u32,
+    /// Out: how often the time of who took it was over.
+    pub timeouts: u32,
+    /// Out: how often it was given back.
+    pub releases: u32,
+    /// Out: how often it was put aside.
+    pub buries: u32,
+    /// Out: how often it was made ready again.
+    pub kicks: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// Out: how long it has been there.
+    pub age_ns: u64,
+    /// Out: until its delay, or the time of who took it, is over.
+    pub left_ns: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// In: with PEEK_NEXT, of this tube only, if not empty; out: its tube.
+    pub tube: QueueName,
+}
+
+/// Numbers (`struct virgo_queue_stat`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStat {
+    /// In: `sizeof(struct virgo_queue_stat)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// Out: requests that can be taken.
+    pub ready: u64,
+    /// Out: requests that will be ready later.
+    pub delayed: u64,
+    /// Out: requests put aside.
+    pub buried: u64,
+    /// Out: requests that somebody has taken.
+    pub reserved: u64,
+    /// Out: ready ones with a priority below 1024.
+    pub urgent: u64,
+    /// Out: who waits for one.
+    pub waiting: u64,
+    /// Out: requests put so far.
+    pub total: u64,
+    /// Out: of a tube: requests that are done with.
+    pub deletes: u64,
+    /// Out: requests whose taker's time was over.
+    pub timeouts: u64,
+    /// Out: memory that requests take; of a tube, zero.
+    pub bytes: u64,
+    /// Out: the limit on it.
+    pub max_bytes: u64,
+    /// Out: how many tubes there are.
+    pub tubes: u64,
+    /// Out: connections and open files.
+    pub workers: u64,
+    /// Out: bytes in the log.
+    pub log_bytes: u64,
+    /// Out: records written into it since the module was loaded.
+    pub log_records: u64,
+    /// Out: places in it that could not be read at load.
+    pub log_damaged: u64,
+    /// Out: 1 if no more requests are taken in.
+    pub draining: u32,
+    /// Out: `VIRGO_QUEUE_LOG_NONE` and so on.
+    pub log: u32,
+    /// Out: the errno why it cannot be written; 0: it can.
+    pub log_error: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// Out: of a tube: until its pause is over; 0: it has none.
+    pub pause_left_ns: u64,
+    /// In: must be zero.
+    pub reserved1: [u64; 3],
+    /// In: of this tube; empty: of all.
+    pub tube: QueueName,
+}
+
+/// The tubes (`struct virgo_queue_list`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueList {
+    /// In: `sizeof(struct virgo_queue_list)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address to store the names at, each with a NUL behind it.
+    pub names: u64,
+    /// In: room there, in bytes.
+    pub capacity: u32,
+    /// Out: bytes that all names take. Those that fit are stored.
+    pub length: u32,
+    /// Out: how many tubes there are.
+    pub count: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Take in no more requests (`struct virgo_queue_drain`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueDrain {
+    /// In: `sizeof(struct virgo_queue_drain)`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_QUEUE_DRAIN_SET`.
+    pub flags: u32,
+    /// In: 1 to begin, 0 to end; out: how it is now.
+    pub draining: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
 }

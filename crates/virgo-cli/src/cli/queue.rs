@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! The command line of `virgo queue`.
+
+use clap::{Args, Subcommand};
+
+/// Shown by `virgo queue --help`.
+pub(crate) const EXAMPLES: &str = "Examples:\n\n\
+  virgo queue put mail 'to: somebody'         put a request into the tube mail\n\
+  virgo queue take mail                       take the next one, and be done with it\n\
+  virgo queue take mail --wait 60 -- sendmail -t\n\
+  \u{20}                                           give it to a command; done with if that succeeds\n\
+  virgo queue ls                              the tubes\n\
+  virgo queue export > requests.jsonl         all requests, a JSON line each\n\n\
+Any client of beanstalkd's, at port 60000, sees the same. doc/queue.md is the guide.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Queue {
+    /// Put a request; prints its number
+    ///
+    /// The request is DATA, or else standard input.
+    #[command(after_long_help = "Examples:\n\n\
+      virgo queue put mail 'to: somebody'\n\
+      tar c photos | virgo queue put backup --pri 0 --ttr 600")]
+    Put(Put),
+    /// Take a request; print it, or give it to a command
+    ///
+    /// It is done with when it is printed, or when the command succeeds; if that fails, it goes
+    /// back. Exits with 1 if there is none.
+    #[command(after_long_help = "Examples:\n\n\
+      virgo queue take mail\n\
+      virgo queue take mail --wait 60 -- sh -c 'cat > mail.txt'")]
+    Take(Take),
+    /// List the tubes
+    #[command(after_long_help = "Example:\n\n  virgo queue ls --json | jq -r '.[].tube'")]
+    Ls,
+    /// Show what the queue holds
+    #[command(after_long_help = "Examples:\n\n  virgo queue stat\n  virgo queue stat mail --json")]
+    Stat {
+        /// Of this tube alone
+        tube: Option<String>,
+    },
+    /// Print requests as they are put, without taking them
+    #[command(after_long_help = "Example:\n\n  virgo queue tail mail")]
+    Tail {
+        /// Of this tube alone
+        tube: Option<String>,
+        /// End after so many
+        #[arg(short = 'n', long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Take in no more requests, or (--end) do again
+    #[command(after_long_help = "Example:\n\n  sudo virgo queue drain && virgo queue stat")]
+    Drain {
+        /// Take requests in again
+        #[arg(long)]
+        end: bool,
+    },
+    /// Print all requests, a JSON line each, for other systems
+    ///
+    /// The body is in "text" where it is UTF-8, else in "base64". Nothing is taken.
+    #[command(after_long_help = "Examples:\n\n\
+      virgo queue export mail | kcat -P -b broker -t mail\n\
+      virgo queue export --kingcobra > /var/log/kingcobra/REQUEST_REPLY.queue")]
+    Export {
+        /// Of this tube alone
+        tube: Option<String>,
+        /// The requests of the tube kingcobra in the original's text form: records of 256 bytes
+        #[arg(long, conflicts_with = "tube")]
+        kingcobra: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The tube
+    pub(crate) tube: String,
+    /// The request; else standard input
+    pub(crate) data: Option<String>,
+    /// The smaller, the sooner
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) pri: u32,
+    /// Seconds until it is ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) delay: u32,
+    /// Seconds that who takes it has
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) ttr: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Take {
+    /// The tube
+    pub(crate) tube: String,
+    /// Wait for one, so many seconds at most
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u32>,
+    /// Gets the request as its standard input
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! `virgo queue`: requests that wait their turn.
+
+use std::io::{self, Read, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use base64::prelude::{Engine as _, BASE64_STANDARD};
+use serde_json::{json, Value as Json};
+use virgo::queue::{Options, Queue, Request, Taken};
+use virgo::uapi;
+
+use crate::cli::queue as cli;
+use crate::text::{self, Align, Table};
+
+/// The original's records in REQUEST_REPLY.queue.
+const RECORD: usize = 256;
+
+pub(crate) fn run(command: cli::Queue, json: bool) -> anyhow::Result<ExitCode> {
+    match command {
+        cli::Queue::Put(options) => put(&options, json),
+        cli::Queue::Take(options) => take(&options, json),
+        cli::Queue::Ls => list(json),
+        cli::Queue::Stat { tube } => stat(tube.as_deref(), json),
+        cli::Queue::Tail { tube, count } => tail(tube.as_deref(), count, json),
+        cli::Queue::Drain { end } => {
+            Queue::open()?.drain(Some(!end))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        cli::Queue::Export { tube, kingcobra } => export(tube.as_deref(), kingcobra),
+    }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+fn put(options: &cli::Put, json: bool) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let body = match &options.data {
+        Some(data) => data.clone().into_bytes(),
+        None => {
+            let mut data = Vec::new();
+            io::stdin()
+                .lock()
+                .read_to_end(&mut data)
+                .context("cannot read standard input")?;
+            data
+        }
+    };
+    let how = Options {
+        pri: options.pri,
+        delay: seconds(options.delay),
+        ttr: seconds(options.ttr),
+    };
+    let id = queue.put(&options.tube, &body, how)?;
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", json!({ "id": id }))?;
+    } else {
+        writeln!(out, "{id}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A body as JSON has it.
+fn body(bytes: &[u8]) -> (&'static str, Json) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => ("text", text.into()),
+        Err(_) => ("base64", BASE64_STANDARD.encode(bytes).into()),
+    }
+}
+
+/// Gives a request to a command; whether that succeeded.
+fn give(command: &[std::ffi::OsString], taken: &Taken) -> anyhow::Result<bool> {
+    let [program, arguments @ ..] = command else {
+        return Ok(true);
+    };
+    let shown = program.to_string_lossy();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("VIRGO_REQUEST", taken.id.to_string())
+        .stdin(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {shown}"))?;
+    let input = child.stdin.take();
+    let status = thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Some(mut input) = input {
+                // One that does not read all of it may know why.
+                let _ = input.write_all(&taken.body);
+            }
+        });
+        child.wait()
+    });
+    Ok(status
+        .with_context(|| format!("cannot wait for {shown}"))?
+        .success())
+}
+
+fn take(options: &cli::Take, json: bool) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let Some(taken) = queue.take(&options.tube, options.wait.map(seconds))? else {
+        eprintln!("virgo: no request is ready in {}", options.tube);
+        return Ok(ExitCode::FAILURE);
+    };
+    if options.command.is_empty() {
+        let mut out = io::stdout().lock();
+        if json {
+            let (name, content) = body(&taken.body);
+            let shown = json!({
+                "id": taken.id, "pri": taken.pri, "reserves": taken.reserves, name: content,
+            });
+            writeln!(out, "{shown}")?;
+        } else {
+            out.write_all(&taken.body)?;
+            out.flush()?;
+        }
+    } else if !give(&options.command, &taken)? {
+        queue.release(taken.id, taken.pri, Duration::ZERO)?;
+        eprintln!("virgo: the command failed; request {} went back", taken.id);
+        return Ok(ExitCode::FAILURE);
+    }
+    queue.ack(taken.id)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let mut tubes = Vec::new();
+    for name in queue.tubes()? {
+        // One that is gone meanwhile is left out.
+        if let Ok(stat) = queue.stat(Some(&name)) {
+            tubes.push((name, stat));
+        }
+    }
+    let mut out = io::stdout().lock();
+    if json {
+        let all: Vec<Json> = tubes
+            .iter()
+            .map(|(name, s)| {
+                json!({
+                    "tube": name, "ready": s.ready, "delayed": s.delayed, "buried": s.buried,
+                    "reserved": s.reserved, "waiting": s.waiting, "total": s.total,
+                })
+            })
+            .collect();
+        writeln!(out, "{}", Json::from(all))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&[
+        ("TUBE", Align::Left),
+        ("READY", Align::Right),
+        ("DELAYED", Align::Right),
+        ("BURIED", Align::Right),
+        ("TAKEN", Align::Right),
+        ("WAITING", Align::Right),
+        ("TOTAL", Align::Right),
+    ]);
+    for (name, s) in tubes {
+        table.row(vec![
+            name,
+            s.ready.to_string(),
+            s.delayed.to_string(),
+            s.buried.to_string(),
+            s.reserved.to_string(),
+            s.waiting.to_string(),
+            s.total.to_string(),
+        ]);
+    }
+    write!(out, "{table}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kept(log: u32) -> &'static str {
+    match log {
+        uapi::QUEUE_LOG_NEVER => "never",
+        uapi::QUEUE_LOG_INTERVAL => "interval",
+        uapi::QUEUE_LOG_ALWAYS => "always",
+        _ => "none",
+    }
+}
+
+fn stat(tube: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let s = Queue::open()?.stat(tube)?;
+    let mut out = io::stdout().lock();
+    if json {
+        let shown = json!({
+            "ready": s.ready, "delayed": s.delayed, "buried": s.buried, "reserved": s.reserved,
+            "urgent": s.urgent, "waiting": s.waiting, "total": s.total, "timeouts": s.timeouts,
+            "bytes": s.bytes, "max_bytes": s.max_bytes, "tubes": s.tubes, "workers": s.workers,
+            "draining": s.draining == 1, "log": kept(s.log), "log_error": s.log_error,
+            "log_bytes": s.log_bytes, "log_records": s.log_records, "log_damaged": s.log_damaged,
+            "pause_left_ms": s.pause_left_ns / 1_000_000,
+        });
+        writeln!(out, "{shown}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(
+        out,
+        "requests: {} ready, {} delayed, {} buried, {} taken; {} so far, {} ran out of time",
+        s.ready, s.delayed, s.buried, s.reserved, s.total, s.timeouts
+    )?;
+    writeln!(out, "waiting for one: {}", s.waiting)?;
+    if tube.is_none() {
+        let (used, most) = (text::bytes(s.bytes), text::bytes(s.max_bytes));
+        writeln!(out, "memory: {used} of {most}; {} tubes", s.tubes)?;
+    }
+    if s.draining == 1 {
+        writeln!(out, "draining: no more requests are taken in")?;
+    }
+    if s.log == uapi::QUEUE_LOG_NONE {
+        writeln!(
+            out,
+            "log: none, requests are lost when the module is unloaded"
+        )?;
+    } else {
+        let (bytes, records) = (text::bytes(s.log_bytes), s.log_records);
+        writeln!(
+            out,
+            "log: fsync={}, {bytes}, {records} records written",
+            kept(s.log)
+        )?;
+        if s.log_error != 0 {
+            let name = virgo::errno_name(i32::try_from(s.log_error).unwrap_or(0));
+            writeln!(out, "log: CANNOT BE WRITTEN ({name}): see \"sudo dmesg\"")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exported(request: &Request) -> Json {
+    let (name, content) = body(&request.body);
+    json!({
+        "id": request.id, "tube": request.tube, "state": request.state.word(),
+        "pri": request.pri, "age_s": request.age.as_secs(), "reserves": request.reserves,
+        name: content,
+    })
+}
+
+fn tail(tube: Option<&str>, count: Option<u64>, json: bool) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let mut last = 0;
+    while let Some(request) = queue.next(last, tube)? {
+        last = request.id;
+    }
+    let mut left = count.unwrap_or(u64::MAX);
+    while left > 0 {
+        match queue.next(last, tube)? {
+            Some(request) => {
+                last = request.id;
+                left -= 1;
+                let mut out = io::stdout().lock();
+                if json {
+                    writeln!(out, "{}", exported(&request))?;
+                } else {
+                    write!(out, "{} {} ", request.id, request.tube)?;
+                    out.write_all(&request.body)?;
+                    writeln!(out)?;
+                }
+                out.flush()?;
+            }
+            // Nothing tells of requests that somebody else takes at once; looking ten times a
+            // second shows those that stay.
+            None => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The original's record: the line, a mark, and zeros; what is too long is cut.
+fn record(line: &[u8]) -> [u8; RECORD] {
+    const MARK: &[u8] = b" $$\n";
+    let mut record = [0; RECORD];
+    let length = line.len().min(RECORD - MARK.len() - 1);
+    record[..length].copy_from_slice(&line[..length]);
+    record[length..length + MARK.len()].copy_from_slice(MARK);
+    record
+}
+
+fn export(tube: Option<&str>, kingcobra: bool) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let tube = if kingcobra { Some("kingcobra") } else { tube };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut last = 0;
+    while let Some(request) = queue.next(last, tube)? {
+        last = request.id;
+        if kingcobra {
+            out.write_all(&record(&request.body))?;
+        } else {
+            writeln!(out, "{}", exported(&request))?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_the_originals() {
+        let shown = record(b"REQUEST#7f000001#1:2#x");
+        assert!(shown.starts_with(b"REQUEST#7f000001#1:2#x $$\n\0"));
+        let long = record(&[b'y'; 1000]);
+        assert_eq!(&long[RECORD - 6..], b"y $$\n\0");
+    }
+
+    #[test]
+    fn what_is_no_text_is_base64() {
+        assert_eq!(body(b"abc"), ("text", "abc".into()));
+        assert_eq!(body(b"\xff\x00"), ("base64", "/wA=".into()));
+    }
+}
