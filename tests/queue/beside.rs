@@ -236,8 +236,9 @@ fn compare(seed: u64, steps: usize) {
                 assert!(back, "seed {seed}: a connection stays");
             }
         } else {
-            // A wait for a job, now and then.
+            // A wait for a job, now and then; in the long form several at a time.
             let wait = numbers.below(25) == 0;
+            let wait = wait && (long() || pairs.iter().all(|pair| !pair.waiting));
             let bytes = if wait {
                 b"reserve\r\n".to_vec()
             } else {

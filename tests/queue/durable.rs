@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use virgo_tests::procfs::{kernel_log, logged_during};
+use virgo_tests::procfs::logged_during;
 use virgo_tests::sys::Errno;
 use virgo_tests::{module, wait_until, SOON};
 
@@ -326,46 +326,6 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
     let _ours = ours(&parameters);
     let mut client = Client::connect(PORT);
     assert_eq!(client.number("stats", "current-jobs-ready"), count + 1);
-}
-
-#[test]
-fn a_disk_that_becomes_read_only_is_told() {
-    let disk = disk("20m");
-    let parameters = format!("log={} log_segment_mb=1", disk.0.display());
-    let remount = |how: &str| {
-        let done = Command::new("mount")
-            .args(["-o", &format!("remount,{how}")])
-            .arg(&disk.0)
-            .status();
-        done.expect("mount").success()
-    };
-    {
-        let _ours = ours(&parameters);
-        let mut client = Client::connect(PORT);
-        for _ in 0..5 {
-            let _ = client.put("0 0 30", b"kept");
-        }
-    }
-    assert!(remount("ro"));
-    let _machine = module::core_only();
-    module::load(MODULE, &parameters).expect("what is there can be read");
-    let mut client = Client::connect(PORT);
-    assert_eq!(client.number("stats", "current-jobs-ready"), 5);
-    assert_eq!(client.try_put("0 0 30", b"refused"), "OUT_OF_MEMORY\r\n");
-    let words = "virgo-queue-disk cannot be written: its disk is read-only";
-    let told = wait_until(SOON, || {
-        kernel_log().iter().any(|line| line.contains(words))
-    });
-    assert!(
-        told,
-        "{:?}",
-        kernel_log().iter().rev().take(20).collect::<Vec<_>>()
-    );
-    assert!(remount("rw"));
-    assert!(wait_until(SOON, || client
-        .try_put("0 0 30", b"again")
-        .starts_with("INSERTED")));
-    module::unload(MODULE).expect("it unloads");
 }
 
 #[test]
