@@ -28,8 +28,13 @@ enum Change {
 /// The values as they were when they were looked at last: the numbers by their keys.
 type Before = HashMap<Vec<u8>, u64>;
 
-/// What is different from before, in the order of the keys.
-fn changes(before: &mut Before, now: impl Iterator<Item = Shown>) -> Vec<Change> {
+/// What is different from before, in the order of the keys. `there` tells whether a value that was
+/// not shown is there all the same: it was being written.
+fn changes(
+    before: &mut Before,
+    now: impl Iterator<Item = Shown>,
+    there: impl Fn(&[u8]) -> bool,
+) -> Vec<Change> {
     let mut after = Before::with_capacity(before.len());
     let mut all = Vec::new();
     for shown in now {
@@ -38,8 +43,14 @@ fn changes(before: &mut Before, now: impl Iterator<Item = Shown>) -> Vec<Change>
             all.push(Change::Put(shown));
         }
     }
-    for key in before.keys() {
-        if !after.contains_key(key) {
+    for (key, number) in before.iter() {
+        if after.contains_key(key) {
+            continue;
+        }
+        if there(key) {
+            // Its change is told at the next look.
+            after.insert(key.clone(), *number);
+        } else {
             all.push(Change::Gone(key.clone()));
         }
     }
@@ -91,7 +102,13 @@ pub(super) fn run(options: &cli::Watch, json: bool) -> anyhow::Result<ExitCode> 
     let mut before = Before::new();
     // Counted before the look: what changes during it is looked at again.
     let mut seen = cache.counts().changes;
-    changes(&mut before, cache.shown());
+    // The kernel knows of those that the table cannot tell of now.
+    let there = |key: &[u8]| {
+        cache
+            .get_into(key, &mut [])
+            .map_or(true, |found| found.is_some())
+    };
+    changes(&mut before, cache.shown(), there);
     let (mut told, mut hidden) = (0_u64, 0);
     loop {
         let over = end.is_some_and(|end| Instant::now() >= end);
@@ -104,7 +121,7 @@ pub(super) fn run(options: &cli::Watch, json: bool) -> anyhow::Result<ExitCode> 
         }
         let counts = cache.counts();
         seen = counts.changes;
-        for change in changes(&mut before, cache.shown()) {
+        for change in changes(&mut before, cache.shown(), there) {
             if options.count.is_some_and(|count| told >= count) {
                 break;
             }
