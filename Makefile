@@ -31,6 +31,7 @@ help:
 	@echo '  make bench-mempool   what a request to the memory pool costs, beside memcached'
 	@echo '  make bench-cloudfs   what file operations cost, beside diod and the NFS server'
 	@echo '  make prove-cloudfs   git, sqlite, fio, rsync and others on a mount, beside diod'
+	@echo '  make bench-trace     what recording a page fault costs, beside perf and bpftrace'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
 	@echo '  make user            the virgo command alone, target/release/virgo'
@@ -109,6 +110,10 @@ bench-cloudfs:
 prove-cloudfs:
 	@KERNEL='$(KERNEL)' scripts/prove-cloudfs
 
+.PHONY: bench-trace
+bench-trace:
+	@KERNEL='$(KERNEL)' scripts/bench-trace
+
 .PHONY: modules_install
 modules_install:
 ifdef KDIR
@@ -126,6 +131,7 @@ install:
 	@test -e target/release/virgo || { echo 'make install: run make user first' >&2; exit 1; }
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/virgo' '$(DESTDIR)$(PREFIX)/include/linux'
 	install -m 0755 target/release/virgo '$(DESTDIR)$(PREFIX)/bin/virgo'
+	ln -sf virgo '$(DESTDIR)$(PREFIX)/bin/tracepgfault'
 	cp insmod-scripts/* '$(DESTDIR)$(PREFIX)/lib/virgo/'
 	install -m 0644 include/uapi/linux/virgo.h '$(DESTDIR)$(PREFIX)/include/linux/virgo.h'
 	@for page in man/*.[1-9]; do \

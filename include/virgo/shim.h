@@ -13,6 +13,7 @@
 struct file;
 struct kvec;
 struct mm_struct;
+struct poll_table_struct;
 struct proc_dir_entry;
 struct seq_file;
 struct task_struct;
@@ -50,6 +51,8 @@ int virgo_shim_task_counters(struct task_struct *task, int thread,
 void virgo_shim_mm_put(struct mm_struct *mm);
 int virgo_shim_may_observe(struct task_struct *task, const struct file *opener);
 int virgo_shim_may_administer(const struct file *opener);
+int virgo_shim_observer(const struct file *opener, u32 *uid);
+int virgo_shim_owned_by(u32 uid);
 void virgo_shim_task_ids(struct task_struct *task, int vpid[2], int pid[2]);
 
 void virgo_shim_wait_for_stop(void);
@@ -82,5 +85,133 @@ void virgo_shim_hmac_sha256(const u8 *key, size_t key_len,
 			    const struct kvec *pieces, size_t count, u8 *out);
 int virgo_shim_differ(const u8 *left, const u8 *right, size_t len);
 void virgo_shim_wipe(void *memory, size_t len);
+
+/** The fault was for writing. */
+#define VIRGO_SHIM_FAULT_WRITE		(1U << 0)
+/** It was for an instruction. */
+#define VIRGO_SHIM_FAULT_EXEC		(1U << 1)
+/** The program itself met it, not the kernel on its behalf. */
+#define VIRGO_SHIM_FAULT_USER		(1U << 2)
+/** Counted as major. */
+#define VIRGO_SHIM_FAULT_MAJOR		(1U << 3)
+/** There was nothing in the page table. */
+#define VIRGO_SHIM_FAULT_EMPTY		(1U << 4)
+/** There was an entry of a page that is elsewhere. */
+#define VIRGO_SHIM_FAULT_SWAPPED	(1U << 5)
+/** Met while the kernel got hold of pages, not by an access. */
+#define VIRGO_SHIM_FAULT_INDIRECT	(1U << 6)
+/** Not done, and not counted: the same thread will try again. */
+#define VIRGO_SHIM_FAULT_RETRY		(1U << 16)
+
+/**
+ * struct virgo_shim_fault - one page fault, at its end.
+ * @start_ns: CLOCK_MONOTONIC when it began.
+ * @end_ns: CLOCK_MONOTONIC when it was done.
+ * @address: what was accessed.
+ * @ip: where the program was.
+ * @mm: the address space, as a number.
+ * @tid: the thread, in the initial pid namespace.
+ * @flags: VIRGO_SHIM_FAULT_ bits; all but RETRY as in a trace's records.
+ */
+struct virgo_shim_fault {
+	u64 start_ns;
+	u64 end_ns;
+	u64 address;
+	u64 ip;
+	u64 mm;
+	u32 tid;
+	u32 flags;
+};
+
+#define VIRGO_SHIM_AREA_READ	(1U << 0)
+#define VIRGO_SHIM_AREA_WRITE	(1U << 1)
+#define VIRGO_SHIM_AREA_EXEC	(1U << 2)
+#define VIRGO_SHIM_AREA_SHARED	(1U << 3)
+/** Not in the map yet. */
+#define VIRGO_SHIM_AREA_NEW	(1U << 4)
+
+/**
+ * struct virgo_shim_area - one area of a memory map.
+ * @id: tells it from the others; stays when it is resized.
+ * @start: first address.
+ * @end: the address behind the last.
+ * @offset: where in its file, in bytes.
+ * @inode: the file's number; 0 without a file.
+ * @device: the file's device.
+ * @flags: VIRGO_SHIM_AREA_ bits.
+ * @name: its name as /proc/PID/maps has it, or NULL; valid during the call.
+ * @name_len: bytes of it.
+ */
+struct virgo_shim_area {
+	u64 id;
+	u64 start;
+	u64 end;
+	u64 offset;
+	u64 inode;
+	u32 device;
+	u32 flags;
+	const char *name;
+	u64 name_len;
+};
+
+/**
+ * struct virgo_shim_trace_ops - what the probes call, with a tracee's context.
+ * @fault: a fault is done, or will be tried again.
+ * @area_write: an area will be changed; the map is locked for writing.
+ * @map_unlock: the map's lock will be let go; it is still held for writing.
+ * @map: the whole map is new: at the start, after fork(), and after execve()
+ *	(of the program @exec). Locked, or NULL if it could not be.
+ * @fork: a child was made, which has not run yet.
+ * @exit: the last thread is exiting; it may meet more faults.
+ *
+ * All are called under RCU and must not sleep.
+ */
+struct virgo_shim_trace_ops {
+	void (*fault)(void *context, const struct virgo_shim_fault *fault);
+	void (*area_write)(void *context, const struct virgo_shim_area *area);
+	void (*map_unlock)(void *context, struct mm_struct *mm);
+	void (*map)(void *context, struct mm_struct *mm, const char *exec);
+	void (*fork)(void *context, struct task_struct *child);
+	void (*exit)(void *context);
+};
+
+struct virgo_shim_tracee;
+int virgo_shim_trace_register(const struct virgo_shim_trace_ops *ops);
+void virgo_shim_trace_unregister(void);
+void virgo_shim_trace_unpin(void);
+void virgo_shim_trace_exit(void);
+void virgo_shim_trace_sync(void);
+void virgo_shim_trace_walk(struct mm_struct *mm, unsigned long start,
+			   unsigned long end,
+			   int (*each)(void *arg, const struct virgo_shim_area *area),
+			   void *arg);
+struct virgo_shim_tracee *virgo_shim_tracee_add(struct task_struct *task, void *context);
+int virgo_shim_tracee_map(struct virgo_shim_tracee *t);
+void virgo_shim_tracee_child(struct virgo_shim_tracee *t);
+void virgo_shim_tracee_remove(struct virgo_shim_tracee *t);
+void virgo_shim_tracee_free(struct virgo_shim_tracee *t);
+
+/**
+ * struct virgo_shim_stream_ops - what a file under /proc that is a stream does.
+ * @open: makes the state of an open file; 0 or -errno. May sleep.
+ * @read: fills @count bytes at @buf of user space; how many, or -errno.
+ * @write: takes @len bytes at @text (kernel memory); 0 or -errno.
+ * @ioctl: a command; a value or -errno.
+ * @poll: registers with @table and tells what is ready.
+ * @release: the open file is closed, or the file was removed.
+ */
+struct virgo_shim_stream_ops {
+	int (*open)(void *context, void **state);
+	long (*read)(void *state, const struct file *file, char __user *buf, size_t count);
+	int (*write)(void *state, const struct file *file, const char *text, size_t len);
+	long (*ioctl)(void *state, const struct file *file, unsigned int cmd,
+		      unsigned long arg);
+	__poll_t (*poll)(void *state, struct file *file, struct poll_table_struct *table);
+	void (*release)(void *state);
+};
+
+struct virgo_shim_proc *virgo_shim_stream_create(const char *path, umode_t mode,
+						 const struct virgo_shim_stream_ops *ops,
+						 void *context);
 
 #endif /* _VIRGO_SHIM_H */

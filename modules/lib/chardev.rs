@@ -69,7 +69,11 @@ pub struct Waiter<'a> {
     table: PollTable<'a>,
 }
 
-impl Waiter<'_> {
+impl<'a> Waiter<'a> {
+    pub(super) fn new(file: &'a File, table: PollTable<'a>) -> Self {
+        Waiter { file, table }
+    }
+
     /// Asks to be woken by `condition`. Call it before looking at the state.
     pub fn wait_for(&self, condition: &PollCondVar) {
         self.table.register_wait(self.file, condition);

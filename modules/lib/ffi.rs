@@ -13,6 +13,9 @@ use kernel::{
     ffi::{
         c_char,
         c_int,
+        c_long,
+        c_uint,
+        c_ulong,
         c_void, //
     }, //
 };
@@ -62,7 +65,104 @@ pub(super) struct ProcDirEntry {
     _opaque: [u8; 0],
 }
 
+/// Mirror of `struct virgo_shim_fault`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Fault {
+    /// CLOCK_MONOTONIC when it began.
+    pub start_ns: u64,
+    /// CLOCK_MONOTONIC when it was done.
+    pub end_ns: u64,
+    /// What was accessed.
+    pub address: u64,
+    /// Where the program was.
+    pub ip: u64,
+    /// The address space, as a number.
+    pub mm: u64,
+    /// Thread, in the initial pid namespace.
+    pub tid: u32,
+    /// Bits of `trace::FAULT_`.
+    pub flags: u32,
+}
+
+/// Mirror of `struct virgo_shim_area`.
+#[repr(C)]
+pub(super) struct Area {
+    pub(super) id: u64,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) offset: u64,
+    pub(super) inode: u64,
+    pub(super) device: u32,
+    pub(super) flags: u32,
+    pub(super) name: *const c_char,
+    pub(super) name_len: u64,
+}
+
+/// Mirror of `struct virgo_shim_trace_ops`.
+#[repr(C)]
+pub(super) struct TraceOps {
+    pub(super) fault: unsafe extern "C" fn(*mut c_void, *const Fault),
+    pub(super) area_write: unsafe extern "C" fn(*mut c_void, *const Area),
+    pub(super) map_unlock: unsafe extern "C" fn(*mut c_void, *mut bindings::mm_struct),
+    pub(super) map: unsafe extern "C" fn(*mut c_void, *mut bindings::mm_struct, *const c_char),
+    pub(super) fork: unsafe extern "C" fn(*mut c_void, *mut bindings::task_struct),
+    pub(super) exit: unsafe extern "C" fn(*mut c_void),
+}
+
+/// `struct virgo_shim_tracee`, of which C alone knows the inside.
+#[repr(C)]
+pub(super) struct ShimTracee {
+    _opaque: [u8; 0],
+}
+
+/// Mirror of `struct virgo_shim_stream_ops`.
+#[repr(C)]
+pub(super) struct StreamOps {
+    pub(super) open: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> c_int,
+    pub(super) read:
+        unsafe extern "C" fn(*mut c_void, *const bindings::file, *mut c_char, usize) -> c_long,
+    pub(super) write:
+        unsafe extern "C" fn(*mut c_void, *const bindings::file, *const c_char, usize) -> c_int,
+    pub(super) ioctl:
+        unsafe extern "C" fn(*mut c_void, *const bindings::file, c_uint, c_ulong) -> c_long,
+    pub(super) poll: unsafe extern "C" fn(
+        *mut c_void,
+        *mut bindings::file,
+        *mut bindings::poll_table_struct,
+    ) -> bindings::__poll_t,
+    pub(super) release: unsafe extern "C" fn(*mut c_void),
+}
+
 extern "C" {
+    pub(super) fn virgo_shim_trace_register(ops: *const TraceOps) -> c_int;
+    pub(super) fn virgo_shim_trace_unregister();
+    pub(super) fn virgo_shim_trace_unpin();
+    pub(super) fn virgo_shim_trace_exit();
+    pub(super) fn virgo_shim_trace_sync();
+    pub(super) fn virgo_shim_trace_walk(
+        mm: *mut bindings::mm_struct,
+        start: usize,
+        end: usize,
+        each: unsafe extern "C" fn(*mut c_void, *const Area) -> c_int,
+        arg: *mut c_void,
+    );
+    pub(super) fn virgo_shim_tracee_add(
+        task: *mut bindings::task_struct,
+        context: *mut c_void,
+    ) -> *mut ShimTracee;
+    pub(super) fn virgo_shim_tracee_map(tracee: *mut ShimTracee) -> c_int;
+    pub(super) fn virgo_shim_tracee_child(tracee: *mut ShimTracee);
+    pub(super) fn virgo_shim_tracee_remove(tracee: *mut ShimTracee);
+    pub(super) fn virgo_shim_tracee_free(tracee: *mut ShimTracee);
+
+    pub(super) fn virgo_shim_stream_create(
+        path: *const c_char,
+        mode: u16,
+        ops: *const StreamOps,
+        context: *mut c_void,
+    ) -> *mut Proc;
+
     pub(super) fn virgo_shim_task_by_pid(nr: c_int, thread: c_int) -> *mut bindings::task_struct;
     pub(super) fn virgo_shim_task_by_pidfd(fd: c_int) -> *mut bindings::task_struct;
     pub(super) fn virgo_shim_task_counters(
@@ -77,6 +177,8 @@ extern "C" {
         opener: *const bindings::file,
     ) -> c_int;
     pub(super) fn virgo_shim_may_administer(opener: *const bindings::file) -> c_int;
+    pub(super) fn virgo_shim_observer(opener: *const bindings::file, uid: *mut u32) -> c_int;
+    pub(super) fn virgo_shim_owned_by(uid: u32) -> c_int;
     pub(super) fn virgo_shim_task_ids(
         task: *mut bindings::task_struct,
         vpid: *mut [c_int; 2],

@@ -27,6 +27,7 @@ pub mod shrinker;
 pub mod spinlock;
 pub mod task;
 pub mod time;
+pub mod trace;
 pub mod uapi;
 pub mod vfs;
 pub mod workqueue;

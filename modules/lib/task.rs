@@ -212,6 +212,21 @@ pub fn ids(task: &Task) -> (Ids, Ids) {
 /// Scope and identity of a task: see [`Watched::identity`].
 pub type Identity = (bool, usize);
 
+/// Whether `task` is a thread of the kernel's, without an address space of its own.
+pub fn is_kernel_thread(task: &Task) -> bool {
+    // SAFETY: `task` is alive by its type. The flag does not change once a task runs.
+    let flags = unsafe { (&raw const (*task.as_ptr()).flags).read_volatile() };
+    flags & bindings::PF_KTHREAD != 0
+}
+
+/// The address space of a task that was just forked and has not run yet, as a number; 0 without.
+pub fn new_mm(task: &Task) -> u64 {
+    // SAFETY: `task` is alive by its type, and changes its address space only when it runs.
+    let mm = unsafe { (&raw const (*task.as_ptr()).mm).read_volatile() };
+    // CAST: usize fits u64.
+    mm.addr() as u64
+}
+
 /// What tells a task from every other as long as somebody holds a reference on it.
 pub fn identity(task: &Task, scope: Scope) -> Identity {
     let address = match scope {
@@ -267,4 +282,33 @@ pub fn caller() -> (u32, u32) {
     let uid = current.uid().into_uid_in_current_ns();
     // Not negative.
     (uid, current.group_leader().pid().unsigned_abs())
+}
+
+/// In whose name a process is watched for longer than a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Observer {
+    uid: u32,
+    all: bool,
+}
+
+impl Observer {
+    /// The caller, and who opened the file that the request came through.
+    pub fn caller(opener: &File) -> Self {
+        let mut uid = 0;
+        // SAFETY: The file is alive by its type, the number is writable.
+        let all = unsafe { ffi::virgo_shim_observer(opener_ptr(Some(opener)), &mut uid) != 0 };
+        Observer { uid, all }
+    }
+
+    /// May it watch any process, whoever's?
+    pub fn may_all(&self) -> bool {
+        self.all
+    }
+
+    /// May it go on to watch the current process, which may have become another user's by
+    /// `execve()` of a set-user-id program?
+    pub fn may_current(&self) -> bool {
+        // SAFETY: The function takes any number.
+        self.all || unsafe { ffi::virgo_shim_owned_by(self.uid) != 0 }
+    }
 }

@@ -35,3 +35,11 @@ pub fn wall_clock() -> (u64, u32) {
         u32::try_from(now.tv_nsec).unwrap_or(0),
     )
 }
+
+/// CLOCK_REALTIME in nanoseconds. Does not sleep.
+pub fn realtime_ns() -> u64 {
+    // SAFETY: As in `monotonic_ns`.
+    let now = unsafe { bindings::ktime_get_with_offset(bindings::tk_offsets_TK_OFFS_REAL) };
+    // Before 1970 for a machine whose clock is wrong.
+    u64::try_from(now).unwrap_or(0)
+}

@@ -75,6 +75,9 @@ sized32! {
     FsIo: 40,
     FsHandle: 16,
     FsStat: 72,
+    TraceStart: 40,
+    TraceStop: 8,
+    TraceInfo: 64,
 }
 
 /// Largest size that a caller may name: a page, as for the kernel's own extensible structures.

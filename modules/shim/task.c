@@ -271,6 +271,35 @@ int virgo_shim_may_observe(struct task_struct *task, const struct file *opener)
 EXPORT_SYMBOL_NS_GPL(virgo_shim_may_observe, "VIRGO");
 
 /**
+ * virgo_shim_observer - in whose name a process is watched for longer.
+ * @opener: as for virgo_shim_may_administer().
+ * @uid: out: the caller's effective user id, in the initial user namespace.
+ *
+ * Return: 1 if the caller may watch any process, whoever it becomes, else 0.
+ */
+int virgo_shim_observer(const struct file *opener, u32 *uid)
+{
+	*uid = from_kuid(&init_user_ns, current_euid());
+	return has_capability(opener, CAP_PERFMON) ||
+	       has_capability(opener, CAP_SYS_PTRACE);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_observer, "VIRGO");
+
+/**
+ * virgo_shim_owned_by - is the current task still this user's, and nobody else's?
+ * @uid: a user id in the initial user namespace.
+ */
+int virgo_shim_owned_by(u32 uid)
+{
+	const struct cred *cred = current_cred();
+	kuid_t kuid = make_kuid(&init_user_ns, uid);
+
+	return uid_eq(kuid, cred->uid) && uid_eq(kuid, cred->euid) &&
+	       uid_eq(kuid, cred->suid);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_owned_by, "VIRGO");
+
+/**
  * virgo_shim_task_ids - the numbers of a task.
  * @task: the task; the caller holds a reference.
  * @vpid: out: process and thread id in the caller's namespace, 0 where it has none.

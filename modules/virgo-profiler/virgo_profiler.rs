@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! virgo-profiler: page faults, CPU time and memory of processes, sampled at a steady rate into a
-//! buffer that programs map.
+//! buffer that programs map; and the history of chosen processes' page faults.
 
 use kernel::{
     prelude::*,
@@ -19,31 +19,37 @@ mod proto;
 
 mod control;
 mod device;
+mod history;
 mod ring;
 mod sampler;
+mod stream;
+mod tracer;
 
 use control::Profiler;
 use device::{
     ProfilerFile,
     Shared, //
 };
+use history::HistoryFile;
 use lib::{
     chardev::Device,
     compat::param,
     procfs::{
         ProcDir,
-        ProcEntry, //
+        ProcEntry,
+        StreamEntry, //
     },
     service::Registration, //
 };
 use proto::uapi;
 use sampler::Sampler;
+use tracer::Tracer;
 
 module! {
     type: VirgoProfiler,
     name: "virgo_profiler",
     authors: ["The VIRGO authors"],
-    description: "VIRGO: page faults, CPU time and memory of processes, sampled",
+    description: "VIRGO: page faults, CPU time and memory of processes, sampled and traced",
     license: "GPL",
     imports_ns: ["VIRGO"],
     params: {
@@ -58,6 +64,14 @@ module! {
         max_tasks: u32 {
             default: 16384,
             description: "most tasks that can be registered (1-1048576, default 16384)",
+        },
+        max_traces: u32 {
+            default: 64,
+            description: "most page-fault traces at a time (1-4096, default 64)",
+        },
+        trace_kb: u32 {
+            default: 8192,
+            description: "most memory of one trace's unread records, in KiB (8-1048576, default 8192)",
         },
     },
 }
@@ -78,9 +92,23 @@ fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
     Err(EINVAL)
 }
 
+/// The traces' file. Drop sends those away who wait in it before it is removed.
+struct History {
+    _file: StreamEntry<HistoryFile>,
+    tracer: Arc<Tracer>,
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.tracer.close();
+    }
+}
+
 /// Fields are dropped in this order: first the doors close, then the sampling stops.
 #[pin_data]
 struct VirgoProfiler {
+    history: History,
+    trace_dir: ProcDir,
     #[pin]
     device: Device<ProfilerFile>,
     service: Registration<Profiler>,
@@ -103,6 +131,14 @@ impl kernel::InPlaceModule for VirgoProfiler {
             )?;
             let tasks = checked("max_tasks", tasks, 1, 1 << 20)?;
 
+            let traces = param::<u32>(module_parameters::max_traces.value());
+            let trace_kb = param::<u32>(module_parameters::trace_kb.value());
+            let traces = checked("max_traces", traces, 1, 4096)?;
+            let trace_kb = checked("trace_kb", trace_kb, 8, 1 << 20)?;
+            // CAST: u32 fits usize on 64-bit; at most a GiB.
+            let tracer = Tracer::new(traces, (trace_kb as usize).saturating_mul(1024));
+            let tracer = Arc::pin_init(tracer, GFP_KERNEL)?;
+
             let sampler = Arc::pin_init(Sampler::new(pages, rate, tasks), GFP_KERNEL)?;
             let key = kernel::static_lock_class!();
             let profiler = Arc::pin_init(Profiler::new(key, sampler), GFP_KERNEL)?;
@@ -113,6 +149,11 @@ impl kernel::InPlaceModule for VirgoProfiler {
                 status: ProcEntry::new(c"virgo/profiler/status", 0o666, profiler.clone())?,
                 service: Registration::new(profiler)?,
                 device <- Device::new(shared),
+                trace_dir: ProcDir::new(c"virgo/trace")?,
+                history: History {
+                    _file: StreamEntry::new(c"virgo/trace/history", 0o666, tracer.clone())?,
+                    tracer,
+                },
             }? Error))
         })
     }

@@ -113,6 +113,12 @@ unsafe impl Plain for uapi::QueueStat {}
 unsafe impl Plain for uapi::QueueList {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::QueueDrain {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::TraceStart {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::TraceStop {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::TraceInfo {}
 
 macro_rules! plain {
     ($($type:ident),+ $(,)?) => { $(
@@ -706,4 +712,19 @@ pub fn execute(program: &str, argument: &str) -> ! {
     // SAFETY: C strings, and arrays that end with null.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     panic!("execve: {:?}", last_errno())
+}
+
+/// Mounts tracefs at /sys/kernel/tracing, if it is not.
+pub fn mount_tracefs() {
+    let point = c"/sys/kernel/tracing".as_ptr();
+    // SAFETY: C strings; a second mount is refused or covers the first with the same.
+    unsafe {
+        libc::mount(
+            c"tracefs".as_ptr(),
+            point,
+            c"tracefs".as_ptr(),
+            0,
+            ptr::null(),
+        )
+    };
 }

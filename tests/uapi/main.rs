@@ -610,6 +610,29 @@ fn rust_rows() -> Rows {
         "virgo_profiler_seen",
         [size, flags, head]
     );
+    layout!(
+        rows,
+        uapi::TraceStart,
+        "virgo_trace_start",
+        [size, flags, pid, reserved0, limit_bytes, reserved]
+    );
+    layout!(rows, uapi::TraceStop, "virgo_trace_stop", [size, flags]);
+    layout!(
+        rows,
+        uapi::TraceInfo,
+        "virgo_trace_info",
+        [
+            size,
+            flags,
+            state,
+            processes,
+            recorded,
+            dropped,
+            waiting_bytes,
+            limit_bytes,
+            reserved
+        ]
+    );
 
     queue_rows(&mut rows);
     mempool_rows(&mut rows);
@@ -653,6 +676,14 @@ fn rust_rows() -> Rows {
         ("VIRGO_PROFILER_IOC_RATE", uapi::PROFILER_IOC_RATE.into()),
         ("VIRGO_PROFILER_IOC_INFO", uapi::PROFILER_IOC_INFO.into()),
         ("VIRGO_PROFILER_IOC_SEEN", uapi::PROFILER_IOC_SEEN.into()),
+        ("VIRGO_TRACE_F_PIDFD", uapi::TRACE_F_PIDFD.into()),
+        ("VIRGO_TRACE_F_FOLLOW", uapi::TRACE_F_FOLLOW.into()),
+        ("VIRGO_TRACE_RUNNING", uapi::TRACE_RUNNING.into()),
+        ("VIRGO_TRACE_STOPPED", uapi::TRACE_STOPPED.into()),
+        ("VIRGO_TRACE_OVER", uapi::TRACE_OVER.into()),
+        ("VIRGO_TRACE_IOC_START", uapi::TRACE_IOC_START.into()),
+        ("VIRGO_TRACE_IOC_STOP", uapi::TRACE_IOC_STOP.into()),
+        ("VIRGO_TRACE_IOC_INFO", uapi::TRACE_IOC_INFO.into()),
         ("VIRGO_MODULE_COUNT", uapi::Module::ALL.len() as u64),
     ];
     for (name, value) in constants {

@@ -16,9 +16,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
     version,
     disable_help_subcommand = true,
     after_help = "Exit status: 0 if all went well, 1 if not, 2 if the command line is wrong. \
-                  \"virgo profiler run\" exits as its command does.",
+                  \"virgo profiler run\" and \"virgo trace run\" exit as their command does.",
     after_long_help = "Exit status: 0 if all went well, 1 if not, 2 if the command line is wrong. \
-                       \"virgo profiler run\" exits as its command does.\n\n\
+                       \"virgo profiler run\" and \"virgo trace run\" exit as their command does.\n\n\
                        If something does not work, begin with \"virgo doctor\"."
 )]
 pub(crate) struct Cli {
@@ -84,6 +84,23 @@ pub(crate) enum Command {
     Queue {
         #[command(subcommand)]
         command: queue::Queue,
+    },
+    /// Record every page fault of a process and every change of its memory map, and study them
+    ///
+    /// The traces are read with the same command's show, plot, heat, wss, simulate and diff.
+    /// virgo-profiler must be loaded to record, not to read.
+    #[command(after_long_help = TRACE)]
+    Trace {
+        #[command(subcommand)]
+        command: Trace,
+    },
+    /// Record a command's page faults, as the original's tracepgfault does
+    #[command(hide = true)]
+    Tracepgfault {
+        #[arg(value_hint = ValueHint::FilePath)]
+        out: PathBuf,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
     },
     /// Use memory, as the original profiler's test program does
     Work(Work),
@@ -434,6 +451,272 @@ pub(crate) struct Case {
     /// Print no progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+const TRACE: &str = "Examples:\n\n\
+  virgo trace run ls.trace -- ls -lR /etc\n\
+  virgo trace show ls.trace\n\
+  virgo trace plot ls.trace -o ls.svg\n\
+  virgo trace simulate ls.trace --policy lru,opt --frames 10..200 --step 10";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trace {
+    /// Run a command and record its page faults, from its first instruction to its end
+    ///
+    /// The command is stopped before it begins, then traced, then let go. The exit status is the
+    /// command's own. At the end the number of faults is told beside what the kernel counted.
+    #[command(after_long_help = "Example: virgo trace run --follow gcc.trace -- gcc -c a.c")]
+    Run(TraceRun),
+    /// Record the page faults of a process that runs already
+    #[command(after_long_help = "Example: virgo trace attach 1234 -o db.trace --duration 5")]
+    Attach(TraceAttach),
+    /// Show a trace: each region with a mark for each page that faulted, or every fault
+    ///
+    /// A line a region, by its widest extent: "X" a page that faulted, "." one that did not. On a
+    /// terminal the X is green for a read, yellow for a write, cyan for an instruction, red for a
+    /// major fault.
+    #[command(after_long_help = "Example: virgo trace show --format csv ls.trace > ls.csv")]
+    Show(TraceShow),
+    /// Draw a trace: address against time, a dot a fault
+    #[command(after_long_help = "Example: virgo trace plot ls.trace -o ls.svg -o ls.png")]
+    Plot(TracePlot),
+    /// Show which functions met the faults, for programs with symbols
+    #[command(after_long_help = "Example: virgo trace heat --by line --top 10 ls.trace")]
+    Heat(TraceHeat),
+    /// Show the working set over time: different pages that faulted within a window
+    #[command(after_long_help = "Example: virgo trace wss --window 0.01 ls.trace")]
+    Wss(TraceWss),
+    /// Simulate page replacement on the recorded accesses: misses by number of frames
+    ///
+    /// The accesses are the recorded faults: each page that faulted, in order, again each time
+    /// that it faulted.
+    #[command(
+        after_long_help = "Example: virgo trace simulate --policy lru,opt --frames 1..64 ls.trace"
+    )]
+    Simulate(TraceSimulate),
+    /// Compare two traces: totals, and faults by file
+    #[command(after_long_help = "Example: virgo trace diff before.trace after.trace")]
+    Diff(TraceDiff),
+}
+
+impl Trace {
+    /// The original's `tracepgfault OUT COMMAND ...`.
+    pub(crate) fn classic(out: PathBuf, command: Vec<std::ffi::OsString>) -> Self {
+        Trace::Run(TraceRun {
+            out,
+            follow: false,
+            buffer: None,
+            quiet: true,
+            command,
+        })
+    }
+}
+
+/// The command line, with `tracepgfault ...` made `virgo tracepgfault ...` if this program was
+/// called by that name.
+pub(crate) fn arguments(
+    words: impl Iterator<Item = std::ffi::OsString>,
+) -> Vec<std::ffi::OsString> {
+    let mut words: Vec<_> = words.collect();
+    let classic = words.first().is_some_and(|name| {
+        std::path::Path::new(name)
+            .file_name()
+            .is_some_and(|name| name == "tracepgfault")
+    });
+    if classic {
+        words.insert(1, "tracepgfault".into());
+    }
+    words
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceRun {
+    /// Where to write the trace
+    #[arg(value_name = "OUT", value_hint = ValueHint::FilePath)]
+    pub(crate) out: PathBuf,
+    /// Trace the command's children as well, and theirs
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Most memory of the kernel's for records that were not written yet, in KiB, at least 8; else
+    /// as the module's parameter trace_kb says
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(8..))]
+    pub(crate) buffer: Option<u64>,
+    /// Tell nothing at the end
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// A command with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceAttach {
+    /// The process
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: i32,
+    /// Where to write the trace
+    #[arg(short, long, value_name = "FILE", default_value = "virgo.trace", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// End after so many seconds; else with the process, or at Ctrl-C
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<f64>,
+    /// Trace the process's children as well, and theirs
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Most memory of the kernel's for records that were not written yet, in KiB, at least 8; else
+    /// as the module's parameter trace_kb says
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(8..))]
+    pub(crate) buffer: Option<u64>,
+    /// Tell nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceShow {
+    /// A trace
+    #[arg(value_name = "TRACE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// What to print; --json is --format json
+    #[arg(long, value_enum, default_value_t = TraceFormat::Regions)]
+    pub(crate) format: TraceFormat,
+    /// Whether to colour the marks
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    pub(crate) color: When,
+}
+
+/// What `trace show` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceFormat {
+    /// A line a region, a mark a page
+    Regions,
+    /// A line a fault, comma-separated, with a header line
+    Csv,
+    /// A JSON object a fault
+    Json,
+    /// Trace events for chrome://tracing and ui.perfetto.dev
+    Chrome,
+}
+
+/// Whether to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TracePlot {
+    /// A trace
+    #[arg(value_name = "TRACE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// Where to draw: a name that ends in .svg or .png; may be given again
+    #[arg(short, long, value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) output: Vec<PathBuf>,
+    /// Title of the drawing
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceHeat {
+    /// A trace
+    #[arg(value_name = "TRACE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// What to count by
+    #[arg(long, value_enum, default_value_t = HeatBy::Function)]
+    pub(crate) by: HeatBy,
+    /// Show so many; else 30, with --json all
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+}
+
+/// What `trace heat` counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HeatBy {
+    /// Function
+    Function,
+    /// Line of the source, where the program has debug information
+    Line,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceWss {
+    /// A trace
+    #[arg(value_name = "TRACE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// The window, in seconds; else two steps
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) window: Option<f64>,
+    /// From one line to the next, in seconds; else a fortieth of the trace
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) step: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceSimulate {
+    /// A trace
+    #[arg(value_name = "TRACE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// Which policies
+    #[arg(
+        long,
+        value_enum,
+        value_name = "POLICY,...",
+        value_delimiter = ',',
+        default_value = "lru,fifo,clock,opt"
+    )]
+    pub(crate) policy: Vec<PolicyName>,
+    /// Numbers of frames, from A to B
+    #[arg(long, value_name = "A..B", default_value = "1..64", value_parser = frames)]
+    pub(crate) frames: (usize, usize),
+    /// From one number of frames to the next
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = step)]
+    pub(crate) step: usize,
+}
+
+/// A policy of page replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyName {
+    /// The page that was not used for the longest time goes
+    Lru,
+    /// The page that came first goes
+    Fifo,
+    /// The next page round that was not used goes
+    Clock,
+    /// The page that will not be used for the longest time goes
+    Opt,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceDiff {
+    /// The first trace
+    #[arg(value_name = "BEFORE", value_hint = ValueHint::FilePath)]
+    pub(crate) before: PathBuf,
+    /// The second trace
+    #[arg(value_name = "AFTER", value_hint = ValueHint::FilePath)]
+    pub(crate) after: PathBuf,
+}
+
+/// Parses `A..B`, or one number.
+fn frames(text: &str) -> Result<(usize, usize), String> {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let number = |text: &str| text.trim_start_matches('=').parse::<usize>().ok();
+    match (number(from), number(to)) {
+        (Some(from), Some(to)) if from <= to && to <= 100_000_000 => Ok((from, to)),
+        _ => Err("a range of numbers of frames is needed, such as 1..64".into()),
+    }
+}
+
+fn step(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(step) if step > 0 => Ok(step),
+        _ => Err("a number above 0 is needed".into()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,7 @@ mod status;
 mod stop;
 mod text;
 mod top;
+mod trace;
 mod work;
 
 use std::io;
@@ -37,7 +38,7 @@ use clap::error::ErrorKind;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let arguments = match cli::Cli::try_parse() {
+    let arguments = match cli::Cli::try_parse_from(cli::arguments(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version go to standard output, where a closed pipe is no fault.
@@ -81,6 +82,10 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Nodes(options) => nodes::run(&options, json),
         cli::Command::Fs { command } => fs::run(command, json),
         cli::Command::Queue { command } => queue::run(command, json),
+        cli::Command::Trace { command } => trace::run(command, json),
+        cli::Command::Tracepgfault { out, command } => {
+            trace::run(cli::Trace::classic(out, command), json)
+        }
         cli::Command::Work(options) => work::run(&options),
         cli::Command::Completions { shell } => pages::completions(shell),
         cli::Command::Mangen { directory } => pages::manual(&directory),

@@ -21,6 +21,7 @@ use plotters::style::{register_font, FontStyle, ShapeStyle};
 use crate::cli::By;
 use crate::row::Row;
 use crate::text;
+use crate::trace::{self, Chart as TraceChart};
 
 /// The two panels of the usual drawing.
 pub(crate) const BOTH: [By; 2] = [By::Faults, By::Cpu];
@@ -332,10 +333,32 @@ pub(crate) fn write_against(chart: &Against, path: &Path, format: Format) -> any
     to_file(path, format, height, Painter::Against(chart))
 }
 
+/// Draws a page-fault trace into a file.
+pub(crate) fn write_trace(chart: &TraceChart, path: &Path, format: Format) -> anyhow::Result<()> {
+    to_file(path, format, trace::HEIGHT, Painter::Trace(chart))
+}
+
+/// Text, with its middle at the height of `at`; it begins there, or with `right` ends there.
+pub(crate) fn label(
+    text: &str,
+    at: (i32, i32),
+    size: u32,
+    scale: u32,
+    colour: RGBColor,
+    right: bool,
+) -> Text<'static, (i32, i32), String> {
+    let pos = Pos {
+        h_pos: if right { HPos::Right } else { HPos::Left },
+        v_pos: VPos::Center,
+    };
+    Text::new(text.to_owned(), at, styled(size, scale, colour, pos))
+}
+
 #[derive(Clone, Copy)]
 enum Painter<'a> {
     Lines(&'a Chart, &'a Data),
     Against(&'a Against),
+    Trace(&'a TraceChart),
 }
 
 impl Painter<'_> {
@@ -343,6 +366,7 @@ impl Painter<'_> {
         match self {
             Painter::Lines(chart, data) => draw_lines(area, chart, data, scale),
             Painter::Against(chart) => draw_against(area, chart, scale),
+            Painter::Trace(chart) => trace::draw(area, chart, scale),
         }
     }
 }
@@ -385,7 +409,7 @@ fn to_file(path: &Path, format: Format, height: u32, painter: Painter<'_>) -> an
 }
 
 /// An error of the drawing library: it has no files, so this is a fault of this program.
-fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
+pub(crate) fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw: {error}. This is a fault of this program; please report it.")
 }
 
@@ -436,7 +460,7 @@ const BASE: Pos = Pos {
 };
 
 /// Cuts `text` with an ellipsis so that it fits into `width` units.
-fn fit(text: &str, size: u32, width: u32) -> String {
+pub(crate) fn fit(text: &str, size: u32, width: u32) -> String {
     let wide = |text: &str| font(size, 1).box_size(text).map_or(0, |(wide, _)| wide);
     if wide(text) <= width {
         return text.into();

@@ -100,7 +100,7 @@ pub(crate) struct Finished {
 }
 
 /// A child that has been started, and not yet been reaped. Killed if dropped.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     pid: Pid,
     label: String,
@@ -110,7 +110,7 @@ struct Running {
 
 impl Running {
     /// Starts the gate, which will become the command.
-    fn start(command: &Planned, output: Output) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: &Planned, output: Output) -> anyhow::Result<Self> {
         let label = command.label.clone();
         let stdout = match output {
             Output::Inherit => Stdio::inherit(),
@@ -141,8 +141,13 @@ impl Running {
         })
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Waits until the gate has stopped itself.
-    fn wait_stopped(&self) -> anyhow::Result<()> {
+    pub(crate) fn wait_stopped(&self) -> anyhow::Result<()> {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let status = loop {
             match waitid(WaitId::Pid(self.pid), options) {
@@ -172,14 +177,16 @@ impl Running {
         self.ended
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal, unless it was reaped.
+    pub(crate) fn signal(&self, signal: Signal) {
         if !self.reaped {
             // It may have ended just now, which is what the signal is for.
             let _ = kill_process(self.pid, signal);
         }
     }
 
-    fn reap(&mut self) -> io::Result<ExitStatus> {
+    /// Waits for its end.
+    pub(crate) fn reap(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait()?;
         self.reaped = true;
         Ok(status)

@@ -90,6 +90,14 @@ pub enum Action {
     SeenChanges(u64),
     /// One of the queue's commands, in words.
     Queue(String),
+    /// `VIRGO_TRACE_IOC_START` of this process.
+    Trace(String),
+    /// `VIRGO_TRACE_IOC_STOP`.
+    StopTrace,
+    /// `VIRGO_TRACE_IOC_INFO`.
+    TraceState,
+    /// Read a trace's records.
+    ReadTrace,
 }
 
 impl fmt::Display for Action {
@@ -135,6 +143,10 @@ impl fmt::Display for Action {
             Action::SeenChanges(count) => {
                 write!(f, "tell the kernel that {count} changes were seen")
             }
+            Action::Trace(task) => write!(f, "trace {task}"),
+            Action::StopTrace => write!(f, "stop the trace"),
+            Action::TraceState => write!(f, "ask how the trace stands"),
+            Action::ReadTrace => write!(f, "read the trace"),
         }
     }
 }
@@ -314,6 +326,42 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::Register(_), Errno::NOSPC) => (
             "the limit on registered tasks is reached".into(),
             "Unregister some, or load virgo-profiler with a larger max_tasks.".into(),
+        ),
+        (A::Trace(_), Errno::BADF) => (
+            "the descriptor is not a pidfd".into(),
+            "Make one with pidfd_open(2).".into(),
+        ),
+        (A::Trace(_), Errno::SRCH) => (
+            "there is no such process, or it has ended".into(),
+            "\"ps -e\" shows which are there.".into(),
+        ),
+        (A::Trace(_), Errno::PERM | Errno::ACCESS) => (
+            "the process belongs to another user, or is a set-user-id program".into(),
+            "Run it with sudo: CAP_PERFMON or CAP_SYS_PTRACE is needed.".into(),
+        ),
+        (A::Trace(_), Errno::BUSY) => (
+            "it is traced already, or a BPF program is attached to handle_mm_fault()".into(),
+            "Wait until that ends.".into(),
+        ),
+        (A::Trace(_), Errno::INVAL) => (
+            "it is a thread of the kernel's, which has no memory of its own".into(),
+            "Choose a process with a command line in \"ps -ef\" that is not in brackets.".into(),
+        ),
+        (A::Trace(_), Errno::NOSPC) => (
+            "there are as many traces as the module allows".into(),
+            "End one, or load virgo-profiler with a larger max_traces.".into(),
+        ),
+        (A::Trace(_), Errno::RANGE) => (
+            "the limit on memory is below 8 KiB or above the module's trace_kb".into(),
+            "Choose one inside, or load virgo-profiler with a larger trace_kb.".into(),
+        ),
+        (A::Trace(_), Errno::NOENT) => (
+            "this kernel lacks a tracepoint or function that the trace needs".into(),
+            "\"sudo virgo doctor\" tells which kernels are supported.".into(),
+        ),
+        (A::StopTrace | A::TraceState | A::ReadTrace, Errno::SRCH) => (
+            "no trace runs".into(),
+            "It was stopped, or never started.".into(),
         ),
         (A::SetRate(_), Errno::RANGE) => (
             format!(
@@ -613,6 +661,10 @@ mod tests {
             Action::SeenChanges(3),
             Action::Open(uapi::QUEUE_DEVICE),
             Action::Queue("take a request".into()),
+            Action::Trace("process 7".into()),
+            Action::StopTrace,
+            Action::TraceState,
+            Action::ReadTrace,
         ]
     }
 

@@ -58,6 +58,7 @@ mod ring;
 mod sample;
 pub mod snapshot;
 mod sys;
+pub mod trace;
 
 pub use control::{Control, Modules, Version};
 pub use delta::{Delta, Tracker};

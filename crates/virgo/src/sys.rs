@@ -56,6 +56,12 @@ unsafe impl Plain for uapi::MemFlush {}
 unsafe impl Plain for uapi::MemSettings {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::MemSeen {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::TraceStart {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::TraceStop {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::TraceInfo {}
 
 // SAFETY: as above.
 unsafe impl Plain for uapi::FsHandle {}

@@ -1647,4 +1647,101 @@ struct virgo_profiler_seen {
 #define VIRGO_PROFILER_IOC_INFO		_IOWR(VIRGO_IOC_MAGIC, 0x74, struct virgo_profiler_info)
 #define VIRGO_PROFILER_IOC_SEEN		_IOWR(VIRGO_IOC_MAGIC, 0x75, struct virgo_profiler_seen)
 
+/* ------------------------------------------------- traces of page faults */
+
+/**
+ * The file of the page-fault traces. Each open file of it is a trace of its
+ * own: "1" written to it traces the writer's process, "1 PID" another one,
+ * either with " follow" what it forks as well; "0" stops. read() returns whole
+ * records (doc/trace.md) and takes them out; it waits while there are none and
+ * a process is traced, and returns 0 when the last one is gone and all is
+ * read. Closing the file ends the trace.
+ *
+ * Errors of write(): EINVAL what is written is none of these, or the process
+ * is a thread of the kernel's; ESRCH no such process, or (0) no trace runs;
+ * EPERM the writer or who opened the file neither owns the process nor holds
+ * CAP_SYS_PTRACE or CAP_PERFMON; EBUSY this file's trace runs, another one has
+ * the process, or a BPF program is attached to the kernel's handle_mm_fault();
+ * ENOSPC there are as many traces as the module parameter max_traces allows.
+ * Of read(): ESRCH no trace was started, or it was stopped and all is read;
+ * EINVAL the first record is longer than the buffer; EAGAIN with O_NONBLOCK;
+ * ENODEV the module is being unloaded.
+ */
+#define VIRGO_TRACE_FILE		"/proc/virgo/trace/history"
+
+/** @pid is a pidfd, not a process id. */
+#define VIRGO_TRACE_F_PIDFD		(1U << 0)
+/** Trace the process's children as well, and theirs. */
+#define VIRGO_TRACE_F_FOLLOW		(1U << 1)
+
+/**
+ * struct virgo_trace_start - start a trace (VIRGO_TRACE_IOC_START).
+ * @size: in: sizeof(struct virgo_trace_start).
+ * @flags: in: VIRGO_TRACE_F_ bits.
+ * @pid: in: which process; 0 (without F_PIDFD) the caller's own.
+ * @reserved0: in: must be zero.
+ * @limit_bytes: in: most memory for records that wait to be read; 0: as the
+ *	module parameter trace_kb says. ERANGE below 8192 or above that.
+ * @reserved: in: must be zero.
+ *
+ * Other errors: as for "1" written to the file; EBADF not a pidfd.
+ */
+struct virgo_trace_start {
+	__u32 size;
+	__u32 flags;
+	__s32 pid;
+	__u32 reserved0;
+	__u64 limit_bytes;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_trace_stop - stop the trace (VIRGO_TRACE_IOC_STOP).
+ * @size: in: sizeof(struct virgo_trace_stop).
+ * @flags: in: must be zero.
+ *
+ * ESRCH: none runs. What was recorded can still be read.
+ */
+struct virgo_trace_stop {
+	__u32 size;
+	__u32 flags;
+};
+
+/** In @state of virgo_trace_info: processes are traced. */
+#define VIRGO_TRACE_RUNNING		1
+/** In @state of virgo_trace_info: stopped while a process lived. */
+#define VIRGO_TRACE_STOPPED		2
+/** In @state of virgo_trace_info: the last process is gone. */
+#define VIRGO_TRACE_OVER		3
+
+/**
+ * struct virgo_trace_info - how the trace stands (VIRGO_TRACE_IOC_INFO).
+ * @size: in: sizeof(struct virgo_trace_info).
+ * @flags: in: must be zero.
+ * @state: out: VIRGO_TRACE_RUNNING, _STOPPED or _OVER.
+ * @processes: out: processes that are traced.
+ * @recorded: out: faults recorded so far.
+ * @dropped: out: faults that did not fit, as the reader was too slow.
+ * @waiting_bytes: out: bytes of records that wait for the reader.
+ * @limit_bytes: out: most that may wait.
+ * @reserved: in: must be zero.
+ *
+ * ESRCH: no trace was started.
+ */
+struct virgo_trace_info {
+	__u32 size;
+	__u32 flags;
+	__u32 state;
+	__u32 processes;
+	__u64 recorded;
+	__u64 dropped;
+	__u64 waiting_bytes;
+	__u64 limit_bytes;
+	__u64 reserved[2];
+};
+
+#define VIRGO_TRACE_IOC_START	_IOWR(VIRGO_IOC_MAGIC, 0x76, struct virgo_trace_start)
+#define VIRGO_TRACE_IOC_STOP	_IOWR(VIRGO_IOC_MAGIC, 0x77, struct virgo_trace_stop)
+#define VIRGO_TRACE_IOC_INFO	_IOWR(VIRGO_IOC_MAGIC, 0x78, struct virgo_trace_info)
+
 #endif /* _UAPI_LINUX_VIRGO_H */

@@ -26,4 +26,5 @@ pub mod memcached;
 pub mod node;
 pub mod p9;
 pub mod qlog;
+pub mod trace;
 pub mod uapi;

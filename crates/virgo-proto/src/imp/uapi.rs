@@ -399,6 +399,25 @@ pub const PROFILER_IOC_INFO: u32 = iowr::<ProfilerInfo>(0x74);
 /// How far this reader has come.
 pub const PROFILER_IOC_SEEN: u32 = iowr::<ProfilerSeen>(0x75);
 
+/// The file of the page-fault traces.
+pub const TRACE_FILE: &str = "/proc/virgo/trace/history";
+/// The pid given is a pidfd.
+pub const TRACE_F_PIDFD: u32 = 1 << 0;
+/// Trace children as well.
+pub const TRACE_F_FOLLOW: u32 = 1 << 1;
+/// In [`TraceInfo::state`]: processes are traced.
+pub const TRACE_RUNNING: u32 = 1;
+/// In [`TraceInfo::state`]: stopped while a process lived.
+pub const TRACE_STOPPED: u32 = 2;
+/// In [`TraceInfo::state`]: the last process is gone.
+pub const TRACE_OVER: u32 = 3;
+/// Start a trace.
+pub const TRACE_IOC_START: u32 = iowr::<TraceStart>(0x76);
+/// Stop it.
+pub const TRACE_IOC_STOP: u32 = iowr::<TraceStop>(0x77);
+/// How it stands.
+pub const TRACE_IOC_INFO: u32 = iowr::<TraceInfo>(0x78);
+
 /// What is loaded here (`struct virgo_query`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -1176,6 +1195,58 @@ pub struct ProfilerSeen {
     /// In: records read so far; `poll()` on this descriptor reports POLLIN while the header's
     /// head is greater. Greater than the head now: EINVAL.
     pub head: u64,
+}
+
+/// Argument of START (`struct virgo_trace_start`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceStart {
+    /// In: `sizeof(struct virgo_trace_start)`.
+    pub size: u32,
+    /// In: `VIRGO_TRACE_F_` bits.
+    pub flags: u32,
+    /// In: which process, or a pidfd; 0: the caller's.
+    pub pid: i32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: most memory of unread records, in bytes; 0: as the module's parameter says.
+    pub limit_bytes: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Argument of STOP (`struct virgo_trace_stop`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceStop {
+    /// In: `sizeof(struct virgo_trace_stop)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+}
+
+/// Argument of INFO (`struct virgo_trace_info`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceInfo {
+    /// In: `sizeof(struct virgo_trace_info)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// Out: `VIRGO_TRACE_RUNNING`, `_STOPPED` or `_OVER`.
+    pub state: u32,
+    /// Out: processes that are traced.
+    pub processes: u32,
+    /// Out: faults recorded so far.
+    pub recorded: u64,
+    /// Out: faults that did not fit.
+    pub dropped: u64,
+    /// Out: bytes of records that wait for the reader.
+    pub waiting_bytes: u64,
+    /// Out: most that may wait.
+    pub limit_bytes: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
 }
 
 /// A node of a table that is loaded (`struct virgo_node_address`).
