@@ -3,7 +3,6 @@
 //! The same faults as others see, in the same run.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use virgo::trace::{History, Target, TraceFile, FAULT_INDIRECT, FAULT_OTHER, FAULT_USER};
@@ -81,11 +80,8 @@ fn ftrace_sees_the_same_addresses_in_the_same_order() {
 }
 
 #[test]
+#[ignore = "takes minutes where machines are emulated"]
 fn perf_sees_the_same() {
-    // It takes long where machines are emulated.
-    if !virgo_tests::long() || !Path::new("/usr/bin/perf").exists() {
-        return;
-    }
     let (out, data) = ("/tmp/virgo-both.trace", "/tmp/virgo-both.data");
     let status = Command::new("perf")
         .args([
