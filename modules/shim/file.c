@@ -6,11 +6,31 @@
 #include <linux/err.h>
 #include <linux/fcntl.h>
 #include <linux/fs.h>
+#include <linux/fs_struct.h>
 #include <linux/module.h>
 #include <linux/namei.h>
 #include <linux/path.h>
+#include <linux/sched.h>
 
 #include <virgo/shim.h>
+
+/*
+ * Since Linux 7.3 kernel threads have a root of their own, in which there is
+ * nothing; what they look up is to be what the first process sees.
+ */
+static int folder_path(const char *name, struct path *path)
+{
+#ifdef scoped_with_init_fs
+	int ret = -ENOENT;
+
+	if (current->flags & PF_KTHREAD) {
+		scoped_with_init_fs()
+			ret = kern_path(name, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, path);
+		return ret;
+	}
+#endif
+	return kern_path(name, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, path);
+}
 
 /**
  * virgo_shim_open_in - open a file below a folder.
@@ -32,7 +52,7 @@ struct file *virgo_shim_open_in(const char *root, const char *name, int flags,
 	struct file *file;
 	int ret;
 
-	ret = kern_path(root, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &path);
+	ret = folder_path(root, &path);
 	if (ret)
 		return ERR_PTR(ret);
 	file = file_open_root(&path, name, flags | O_NOFOLLOW | O_LARGEFILE, mode);
