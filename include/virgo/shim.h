@@ -13,6 +13,7 @@
 struct file;
 struct kvec;
 struct mm_struct;
+struct path;
 struct poll_table_struct;
 struct proc_dir_entry;
 struct seq_file;
@@ -57,6 +58,7 @@ void virgo_shim_task_ids(struct task_struct *task, int vpid[2], int pid[2]);
 
 void virgo_shim_wait_for_stop(void);
 
+int virgo_shim_folder(const char *name, struct path *path);
 struct file *virgo_shim_open_in(const char *root, const char *name, int flags,
 				umode_t mode);
 

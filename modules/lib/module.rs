@@ -4,6 +4,7 @@
 
 use kernel::{
     bindings,
+    prelude::*,
     types::Opaque, //
 };
 
@@ -29,6 +30,22 @@ pub const VERSION: (u32, u32, u32) = (0, 1, 0);
 
 /// [`VERSION`] as the uAPI has it.
 pub const VERSION_NUMBER: u32 = VERSION.0 << 16 | VERSION.1 << 8 | VERSION.2;
+
+/// Checks the module parameter `name`; the kernel's log says what is wrong with it. `EINVAL` outside
+/// `low` to `high`.
+pub fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
+    if (low..=high).contains(&value) {
+        return Ok(value);
+    }
+    pr_err!(
+        "parameter {} is {}: it must be {} to {}\n",
+        name,
+        value,
+        low,
+        high
+    );
+    Err(EINVAL)
+}
 
 /// Puts the suite's version into the module, where modinfo finds it: `module!` has no field for it.
 #[macro_export]

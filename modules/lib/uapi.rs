@@ -193,6 +193,9 @@ static_assert!(size_of::<abi::Node>() == 208);
 unsafe impl Plain for abi::MemRecord {}
 static_assert!(size_of::<abi::MemRecord>() == 32);
 
+// SAFETY: As above.
+unsafe impl Plain for abi::ProfilerEntry {}
+
 /// The bytes of a structure.
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: By the trait all bytes are initialised.
@@ -215,16 +218,10 @@ pub fn copy_out(address: u64, bytes: &[u8]) -> Result {
         .write_slice(bytes)
 }
 
-/// Writes one list entry to user space. May sleep.
-pub fn write_entry(address: u64, index: usize, entry: &abi::ProfilerEntry) -> Result {
-    const SIZE: usize = size_of::<abi::ProfilerEntry>();
-    let offset = index.checked_mul(SIZE).ok_or(EFAULT)?;
-    let address = usize::try_from(address).map_err(|_| EFAULT)?;
-    let pointer = address.checked_add(offset).ok_or(EFAULT)?;
-    // SAFETY: The structure is `repr(C)` of integers without padding (checked in the mirror's
-    // test), so all its bytes are initialised.
-    let bytes = unsafe { slice::from_raw_parts((&raw const *entry).cast::<u8>(), SIZE) };
-    UserSlice::new(UserPtr::from_addr(pointer), SIZE)
-        .writer()
-        .write_slice(bytes)
+/// Writes entry `index` of the list at `address` to user space. `EFAULT`. May sleep.
+pub fn write_entry<T: Plain>(address: u64, index: usize, entry: &T) -> Result {
+    let bytes = bytes_of(entry);
+    // CAST: usize fits u64.
+    let offset = index.checked_mul(bytes.len()).ok_or(EFAULT)? as u64;
+    copy_out(address.checked_add(offset).ok_or(EFAULT)?, bytes)
 }

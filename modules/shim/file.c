@@ -14,11 +14,16 @@
 
 #include <virgo/shim.h>
 
-/*
+/**
+ * virgo_shim_folder - find a folder by its absolute path.
+ * @name: the path; symbolic links are followed.
+ * @path: out: the folder, with references.
+ *
  * Since Linux 7.3 kernel threads have a root of their own, in which there is
  * nothing; what they look up is to be what the first process sees.
+ * Return: 0 or an errno. May sleep. For the other shims; not exported.
  */
-static int folder_path(const char *name, struct path *path)
+int virgo_shim_folder(const char *name, struct path *path)
 {
 #ifdef scoped_with_init_fs
 	int ret = -ENOENT;
@@ -52,7 +57,7 @@ struct file *virgo_shim_open_in(const char *root, const char *name, int flags,
 	struct file *file;
 	int ret;
 
-	ret = folder_path(root, &path);
+	ret = virgo_shim_folder(root, &path);
 	if (ret)
 		return ERR_PTR(ret);
 	file = file_open_root(&path, name, flags | O_NOFOLLOW | O_LARGEFILE, mode);

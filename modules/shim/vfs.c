@@ -30,6 +30,7 @@
 #include <linux/wait.h>
 #include <linux/xattr.h>
 
+#include <virgo/shim.h>
 #include <virgo/shim-vfs.h>
 
 static_assert(sizeof(struct path) == 2 * sizeof(void *));
@@ -103,7 +104,7 @@ EXPORT_SYMBOL_NS_GPL(virgo_cred_leave, "VIRGO");
  */
 int virgo_vfs_root(const char *name, struct path *out)
 {
-	return kern_path(name, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, out);
+	return virgo_shim_folder(name, out);
 }
 EXPORT_SYMBOL_NS_GPL(virgo_vfs_root, "VIRGO");
 

@@ -1,36 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Errors that `kernel::error::code` has no name for, and how clients are told of errors.
+//! How clients are told of errors.
 
 use kernel::prelude::*;
 
-macro_rules! errnos {
-    ($($(#[$doc:meta])* $name:ident = $number:literal),+ $(,)?) => { $(
-        $(#[$doc])*
-        pub(crate) fn $name() -> Error {
-            Error::from_errno(-$number)
-        }
-    )+ };
-}
-
-errnos! {
-    /// More bytes are under way than allowed.
-    enobufs = 105,
-    /// A message is longer than was agreed.
-    emsgsize = 90,
-    /// It is not what the protocol says.
-    eproto = 71,
-    /// What is asked for is not done here.
-    eopnotsupp = 95,
-    /// A handle of something that has been closed.
-    estale = 116,
-    /// Another node, which is not reached from here.
-    ehostunreach = 113,
-    /// A path is too long.
-    enametoolong = 36,
-    /// No more locks.
-    enolck = 37,
-}
+pub(crate) use crate::lib::compat::{
+    ehostunreach,
+    emsgsize,
+    enametoolong,
+    enobufs,
+    enolck,
+    eopnotsupp,
+    eproto,
+    estale, //
+};
 
 /// The number that a client is told: one that user space knows.
 pub(crate) fn told(error: Error) -> u32 {

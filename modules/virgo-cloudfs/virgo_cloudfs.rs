@@ -42,6 +42,7 @@ use lib::{
         Config,
         Listener, //
     },
+    module::checked,
     procfs::ProcEntry,
     service::Registration,
     vfs::Place,
@@ -119,21 +120,6 @@ const WORKERS: u16 = 512;
 
 /// Bytes on the way to a client: some long messages.
 const SEND_BUFFER: u32 = 4 << 20;
-
-/// Checks a parameter; tells what is wrong with it.
-fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    pr_err!(
-        "parameter {} is {}: it must be {} to {}\n",
-        name,
-        value,
-        low,
-        high
-    );
-    Err(EINVAL)
-}
 
 /// A port that serves. Dropped in this order: the connections end, then what they had under way.
 struct Serving {

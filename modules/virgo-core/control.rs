@@ -46,9 +46,8 @@ use crate::{
         },
         task::may_set_up,
         uapi::{
-            bytes_of,
             copy_in,
-            copy_out,
+            write_entry,
             Arg,
             Command, //
         },
@@ -216,10 +215,7 @@ impl ControlFile {
                 reserved0: 0,
                 error: *life.error.padded(),
             };
-            let offset = index.saturating_mul(size_of::<uapi::Node>());
-            // CAST: usize fits u64.
-            let address = value.entries.checked_add(offset as u64).ok_or(EFAULT)?;
-            copy_out(address, bytes_of(&entry))?;
+            write_entry(value.entries, index, &entry)?;
         }
         // At most 64.
         value.count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);

@@ -26,6 +26,7 @@ use crate::{
             bytes_of,
             copy_in,
             copy_out,
+            write_entry,
             Arg,
             Command, //
         },
@@ -37,7 +38,6 @@ use crate::{
     },
     proto::uapi::{
         self,
-        MemBlock,
         MemCount,
         MemDrop,
         MemFlush,
@@ -265,10 +265,7 @@ impl Pool {
         // CAST: u32 fits usize.
         let (count, list) = self.blocks.list(self.node(), value.capacity as usize)?;
         for (index, entry) in list.iter().enumerate() {
-            // CAST: usize fits u64.
-            let offset = index.saturating_mul(size_of::<MemBlock>()) as u64;
-            let address = value.entries.checked_add(offset).ok_or(EFAULT)?;
-            copy_out(address, bytes_of(entry))?;
+            write_entry(value.entries, index, entry)?;
         }
         value.count = u32::try_from(count).unwrap_or(u32::MAX);
         request.write_back()?;

@@ -47,6 +47,7 @@ use lib::{
         Addr,
         Config, //
     },
+    module::checked,
     service::Registration,
     shrinker::Shrinker,
 };
@@ -104,21 +105,6 @@ module! {
     },
 }
 virgo_module_version!();
-
-/// Checks a parameter; tells what is wrong with it.
-fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    pr_err!(
-        "parameter {} is {}: it must be {} to {}\n",
-        name,
-        value,
-        low,
-        high
-    );
-    Err(EINVAL)
-}
 
 const MIB: u64 = 1 << 20;
 

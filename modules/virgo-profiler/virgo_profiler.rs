@@ -34,6 +34,7 @@ use history::HistoryFile;
 use lib::{
     chardev::Device,
     compat::param,
+    module::checked,
     procfs::{
         ProcDir,
         ProcEntry,
@@ -76,21 +77,6 @@ module! {
     },
 }
 virgo_module_version!();
-
-/// Checks a parameter; tells what is wrong with it.
-fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    pr_err!(
-        "parameter {} is {}: it must be {} to {}\n",
-        name,
-        value,
-        low,
-        high
-    );
-    Err(EINVAL)
-}
 
 /// The traces' file. Drop sends those away who wait in it before it is removed.
 struct History {

@@ -41,6 +41,7 @@ use lib::{
         Config,
         Listener, //
     },
+    module::checked,
     service::Registration, //
 };
 use log::{
@@ -108,21 +109,6 @@ virgo_string_param!(
     "fsync",
     "when a request is acknowledged: always (it is on the disk), interval, never (default always)"
 );
-
-/// Checks a parameter; tells what is wrong with it.
-fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    pr_err!(
-        "parameter {} is {}: it must be {} to {}\n",
-        name,
-        value,
-        low,
-        high
-    );
-    Err(EINVAL)
-}
 
 /// The port, served.
 fn serve(core: Arc<Core>, port: u16, connections: u32, frame: usize) -> Result<Listener<Server>> {

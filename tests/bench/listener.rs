@@ -7,12 +7,13 @@
 //!
 //! Each figure is the whole round: client, TCP both ways on loopback, server.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Instant;
 
+use virgo_tests::epoll::Epoll;
 use virgo_tests::module;
 
 const MODULE: &str = "virgo-selftest";
@@ -25,33 +26,6 @@ fn answer() -> Vec<u8> {
     all.extend_from_slice(&[b'x'; 100]);
     all.extend_from_slice(b"\r\nEND\r\n");
     all
-}
-
-struct Epoll(RawFd);
-
-impl Epoll {
-    fn new() -> Self {
-        // SAFETY: Takes no pointer.
-        let fd = unsafe { libc::epoll_create1(0) };
-        assert!(fd >= 0, "epoll_create1: {}", io::Error::last_os_error());
-        Self(fd)
-    }
-
-    fn add(&self, fd: RawFd, id: usize) {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: id as u64,
-        };
-        // SAFETY: Both descriptors are open, `event` outlives the call.
-        let done = unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) };
-        assert_eq!(done, 0, "epoll_ctl: {}", io::Error::last_os_error());
-    }
-
-    fn wait(&self, events: &mut [libc::epoll_event]) -> usize {
-        // SAFETY: `events` is as long as said.
-        let n = unsafe { libc::epoll_wait(self.0, events.as_mut_ptr(), events.len() as i32, -1) };
-        usize::try_from(n).expect("epoll_wait")
-    }
 }
 
 /// The server to compare with, a process of its own.

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use virgo::mempool::{Look, MappedCache, Mempool, Put};
+use virgo_tests::epoll::Epoll;
 use virgo_tests::{module, wait_until, SOON};
 
 const MODULE: &str = "virgo-mempool";
@@ -100,40 +101,6 @@ impl Stream {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
         }
-    }
-}
-
-struct Epoll(RawFd);
-
-impl Epoll {
-    fn new() -> Self {
-        // SAFETY: Takes no pointer.
-        let fd = unsafe { libc::epoll_create1(0) };
-        assert!(fd >= 0, "epoll_create1: {}", io::Error::last_os_error());
-        Self(fd)
-    }
-
-    fn add(&self, fd: RawFd, id: usize) {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: id as u64,
-        };
-        // SAFETY: Both descriptors are open, `event` outlives the call.
-        let done = unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) };
-        assert_eq!(done, 0, "epoll_ctl: {}", io::Error::last_os_error());
-    }
-
-    fn wait(&self, events: &mut [libc::epoll_event]) -> usize {
-        // SAFETY: `events` is as long as said.
-        let n = unsafe { libc::epoll_wait(self.0, events.as_mut_ptr(), events.len() as i32, -1) };
-        usize::try_from(n).expect("epoll_wait")
-    }
-}
-
-impl Drop for Epoll {
-    fn drop(&mut self) {
-        // SAFETY: Ours, and not used again.
-        unsafe { libc::close(self.0) };
     }
 }
 

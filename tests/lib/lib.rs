@@ -9,6 +9,7 @@
 pub mod buffer;
 pub mod child;
 pub mod device;
+pub mod epoll;
 pub mod module;
 pub mod procfs;
 pub mod script;
