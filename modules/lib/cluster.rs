@@ -153,6 +153,12 @@ pub fn me() -> NodeId {
     NodeId(unsafe { ffi::virgo_core_cluster_me() })
 }
 
+/// Whether there is no node but this one, so that it owns every key. One atomic load; any context.
+pub fn alone() -> bool {
+    // SAFETY: The function has no preconditions.
+    unsafe { ffi::virgo_core_cluster_alone() != 0 }
+}
+
 /// All nodes, this one among them, ordered by number; the same order on all nodes. `ENOMEM`. May
 /// sleep.
 pub fn nodes() -> Result<KVec<Node>> {

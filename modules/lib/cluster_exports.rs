@@ -84,6 +84,13 @@ pub(crate) extern "C" fn virgo_core_cluster_me() -> u32 {
 }
 crate::virgo_export!(virgo_core_cluster_me);
 
+/// Whether there is no node but this one. Does not sleep.
+#[no_mangle]
+pub(crate) extern "C" fn virgo_core_cluster_alone() -> i32 {
+    with(|cluster| i32::from(cluster.alone())).unwrap_or(1)
+}
+crate::virgo_export!(virgo_core_cluster_alone);
+
 /// Fills in the nodes, at most `capacity`; how many there are, or `-EINVAL` where `size` is not an
 /// entry's. May sleep.
 ///

@@ -22,6 +22,10 @@ use kernel::{
 
 use super::{
     cluster::RawNode,
+    functions::{
+        FunctionOps,
+        FunctionSlot, //
+    },
     service::{
         RawBuffer,
         ServiceOps,
@@ -223,8 +227,17 @@ extern "C" {
     pub(super) fn virgo_core_service_ops(slot: *const Slot) -> *const ServiceOps;
     pub(super) fn virgo_core_service_put(slot: *mut Slot);
 
-    // Likewise, modules/lib/cluster_exports.rs.
+    // Exported by virgo-cpupool, modules/lib/function_table.rs.
+    pub(super) fn virgo_cpupool_register_function(
+        ops: *const FunctionOps,
+        abi: u32,
+        size: u32,
+    ) -> *mut FunctionSlot;
+    pub(super) fn virgo_cpupool_unregister_function(slot: *mut FunctionSlot);
+
+    // Exported by virgo-core, modules/lib/cluster_exports.rs.
     pub(super) fn virgo_core_cluster_me() -> u32;
+    pub(super) fn virgo_core_cluster_alone() -> c_int;
     pub(super) fn virgo_core_cluster_nodes(
         out: *mut RawNode,
         capacity: usize,

@@ -15,6 +15,7 @@ pub mod crc;
 pub mod export;
 pub mod ffi;
 pub mod file;
+pub mod functions;
 pub mod kthread;
 pub mod listener;
 pub mod module;

@@ -165,6 +165,19 @@ pub struct RemoteReply {
 }
 
 impl RemoteReply {
+    /// An answer of at most so many bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        RemoteReply {
+            buffer: KVVec::new(),
+            limit,
+        }
+    }
+
+    /// What it holds.
+    pub(super) fn into_buffer(self) -> KVVec<u8> {
+        self.buffer
+    }
+
     /// The most bytes that the caller takes.
     pub fn limit(&self) -> usize {
         self.limit
@@ -325,10 +338,7 @@ impl<T: Service> Registration<T> {
         let service = unsafe { Arc::<T>::borrow(context) };
         // SAFETY: By the safety requirements.
         let input = unsafe { slice::from_raw_parts(input, input_len) };
-        let mut reply = RemoteReply {
-            buffer: KVVec::new(),
-            limit,
-        };
+        let mut reply = RemoteReply::new(limit);
         match service.remote(NodeId::from_number(from), operation, input, &mut reply) {
             Ok(()) => {
                 // SAFETY: By the safety requirements; what was there is nothing.

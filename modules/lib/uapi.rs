@@ -45,6 +45,8 @@ sized32! {
     NodesPolicy: 40,
     NodePing: 32,
     NodePick: 40,
+    CpupoolCall: 88,
+    CpupoolList: 48,
     ProfilerTask: 40,
     ProfilerList: 40,
     ProfilerRate: 16,
@@ -186,6 +188,9 @@ pub unsafe trait Plain: Copy {}
 // SAFETY: Integers only; the sum of the fields' sizes is the structure's (include/uapi).
 unsafe impl Plain for abi::MemBlock {}
 static_assert!(size_of::<abi::MemBlock>() == 48);
+// SAFETY: As above.
+unsafe impl Plain for abi::CpupoolFunction {}
+static_assert!(size_of::<abi::CpupoolFunction>() == 96);
 // SAFETY: As above.
 unsafe impl Plain for abi::Node {}
 static_assert!(size_of::<abi::Node>() == 208);

@@ -35,6 +35,54 @@ macro_rules! layout {
     };
 }
 
+/// What belongs to the pool of functions.
+fn cpupool_rows(rows: &mut Rows) {
+    layout!(
+        rows,
+        uapi::CpupoolCall,
+        "virgo_cpupool_call",
+        [
+            size,
+            flags,
+            policy,
+            node,
+            name,
+            input,
+            output,
+            name_length,
+            input_length,
+            output_capacity,
+            output_length,
+            timeout_ms,
+            reserved0,
+            elapsed_ns,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolFunction,
+        "virgo_cpupool_function",
+        [name, flags, running, calls, failed, busy_ns]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolList,
+        "virgo_cpupool_list",
+        [size, flags, node, capacity, entries, count, reserved0, reserved]
+    );
+    let numbers: [(&str, u64); 5] = [
+        ("VIRGO_CPUPOOL_NAME_LEN", uapi::CPUPOOL_NAME_LEN as u64),
+        ("VIRGO_CPUPOOL_IDEMPOTENT", uapi::CPUPOOL_IDEMPOTENT.into()),
+        ("VIRGO_CPUPOOL_SLOW", uapi::CPUPOOL_SLOW.into()),
+        ("VIRGO_CPUPOOL_IOC_CALL", uapi::CPUPOOL_IOC_CALL.into()),
+        ("VIRGO_CPUPOOL_IOC_LIST", uapi::CPUPOOL_IOC_LIST.into()),
+    ];
+    for (name, value) in numbers {
+        rows.insert(name.into(), value);
+    }
+}
+
 /// What belongs to the nodes.
 fn nodes_rows(rows: &mut Rows) {
     layout!(
@@ -637,6 +685,7 @@ fn rust_rows() -> Rows {
     queue_rows(&mut rows);
     mempool_rows(&mut rows);
     nodes_rows(&mut rows);
+    cpupool_rows(&mut rows);
 
     let constants: &[(&str, u64)] = &[
         ("VIRGO_IOC_MAGIC", uapi::IOC_MAGIC.into()),

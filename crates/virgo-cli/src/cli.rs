@@ -66,6 +66,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: mem::Mem,
     },
+    /// Call a kernel function by name, here or on another node
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(Call),
+    /// List the kernel functions that can be called by name
+    Functions(Functions),
     /// Show the cluster's nodes: who is up, how busy, and why not; load and change them
     Nodes(Nodes),
     /// Work on files of other nodes, by virgo-cloudfs
@@ -742,6 +747,52 @@ pub(crate) struct Work {
     /// Let the kernel use huge pages; else each page faults by itself, as in the original's time
     #[arg(long)]
     pub(crate) huge_pages: bool,
+}
+
+/// What stands at the end of "virgo call --help".
+const CALL_EXAMPLES: &str = "Examples:\n\n\
+  virgo call primes 1000000               on the node that the policy chooses\n\
+  virgo call --node 10.0.0.2 uname\n\
+  virgo call --policy p2c --idempotent -v primes 100000000\n\
+  virgo call --stdin echo < FILE";
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// How the node is chosen; else as the cluster is set to
+    #[arg(short, long, value_enum, conflicts_with = "node")]
+    pub(crate) policy: Option<NodePolicy>,
+    /// Run it on this node, by address or number
+    #[arg(short, long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// How long it may take, in seconds
+    #[arg(short, long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: f64,
+    /// It may run twice: call it on another node if its own goes down meanwhile
+    #[arg(short, long)]
+    pub(crate) idempotent: bool,
+    /// Take the input from standard input, and print the output as it is
+    #[arg(long, conflicts_with = "arguments")]
+    pub(crate) stdin: bool,
+    /// Say afterwards where it ran, and how long
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// The function; "virgo functions" lists them
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its input: the words, with a space between two
+    #[arg(
+        value_name = "ARG",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Functions {
+    /// Of this node alone, by address or number
+    #[arg(short, long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
 }
 
 /// What stands at the end of "virgo nodes --help".

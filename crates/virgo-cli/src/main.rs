@@ -9,6 +9,7 @@ mod case;
 mod classic;
 mod cli;
 mod collect;
+mod cpupool;
 mod doctor;
 mod fs;
 mod gate;
@@ -79,6 +80,8 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Version => status::version(json),
         cli::Command::Profiler { command } => profiler::run(command, json),
         cli::Command::Mem { command } => mem::run(command, json),
+        cli::Command::Call(options) => cpupool::call(&options, json),
+        cli::Command::Functions(options) => cpupool::functions(&options, json),
         cli::Command::Nodes(options) => nodes::run(&options, json),
         cli::Command::Fs { command } => fs::run(command, json),
         cli::Command::Queue { command } => queue::run(command, json),

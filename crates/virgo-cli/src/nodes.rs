@@ -333,7 +333,7 @@ fn load(options: &cli::NodesLoad, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// The node that words name: its number, or its address.
-fn find<'a>(nodes: &'a [Node], words: &str) -> anyhow::Result<&'a Node> {
+pub(crate) fn find<'a>(nodes: &'a [Node], words: &str) -> anyhow::Result<&'a Node> {
     let number = u32::from_str_radix(words, 16)
         .ok()
         .filter(|_| words.len() == 8);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
 
-//! The original VIRGO's calls, under its own names: `virgo_cloud_malloc`, `_set`, `_get`, `_free`,
+//! The original VIRGO's calls, under its own names: `virgo_clone`, `virgo_cloud_malloc`, `_set`, `_get`, `_free`,
 //! and the names that its system calls had.
 //!
 //! They do what the original was meant to do, and nothing that it did by mistake: a handle is no
@@ -20,10 +20,13 @@
 //! # }
 //! ```
 
+use std::ffi::{c_int, c_void};
+
 use rustix::io::Errno;
 
 use crate::mempool::{Mempool, Place, Policy, Vuid};
 use crate::Result;
+use crate::{Call, Control, NodePolicy};
 
 /// Makes a block of `size` bytes on the node that the balancer chooses, where no cluster is
 /// configured on this one. The original chose one by chance: [`Policy::Random`], with
@@ -88,4 +91,21 @@ pub fn virgo_get(vuid: Vuid, data_out: &mut [u8]) -> Result<usize> {
 /// The original's system call 552 (363 on i386): [`virgo_cloud_free`].
 pub fn virgo_free(vuid: Vuid) -> Result<()> {
     virgo_cloud_free(vuid)
+}
+
+/// The original's system call 548 (359 on i386): calls a kernel function by name, on a node that is
+/// chosen by chance, as the original's was; how many bytes it answered. The original never looked at
+/// the other arguments either.
+pub fn virgo_clone(
+    func: &str,
+    _child_stack: *mut c_void,
+    _flags: c_int,
+    _arg: *mut c_void,
+) -> Result<usize> {
+    let call = Call {
+        policy: NodePolicy::Random,
+        // The original's programs end the name with a space.
+        ..Call::new(func.trim(), &[])
+    };
+    Ok(Control::open()?.call(&call)?.output.len())
 }

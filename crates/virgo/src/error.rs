@@ -48,6 +48,10 @@ pub enum Action {
     PingNode(String),
     /// `VIRGO_IOC_NODE_PICK`.
     PickNode,
+    /// `VIRGO_CPUPOOL_IOC_CALL` of this function, on this node where one was chosen.
+    CallFunction(String, Option<crate::NodeId>),
+    /// `VIRGO_CPUPOOL_IOC_LIST`.
+    ListFunctions,
     /// Wait for a device.
     Poll,
     /// `VIRGO_MEM_IOC_MALLOC` of so many bytes.
@@ -120,6 +124,9 @@ impl fmt::Display for Action {
             Action::NodePolicy => write!(f, "read or set how nodes are chosen"),
             Action::PingNode(node) => write!(f, "reach node {node}"),
             Action::PickNode => write!(f, "choose a node"),
+            Action::CallFunction(name, None) => write!(f, "call {name}"),
+            Action::CallFunction(name, Some(node)) => write!(f, "call {name} on node {node}"),
+            Action::ListFunctions => write!(f, "list the functions"),
             Action::Poll => write!(f, "wait for the kernel"),
             Action::Malloc(bytes) => write!(f, "make a block of {bytes} bytes"),
             Action::SetBlock(vuid) => write!(f, "write block {vuid}"),
@@ -268,6 +275,7 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         | A::NodePolicy
         | A::PingNode(_)
         | A::PickNode => "virgo-core",
+        A::CallFunction(..) | A::ListFunctions => "virgo-cpupool",
         _ => "virgo-profiler",
     };
     let load = format!(
@@ -410,6 +418,38 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::LoadNodes(bind), Errno::ADDRNOTAVAIL) => (
             format!("{bind} is not an address of this machine"),
             "Name one with --bind.".into(),
+        ),
+        (A::CallFunction(_, Some(_)), Errno::HOSTDOWN) => (
+            "the node went down, or is down; whether the function ran is not known".into(),
+            "Try again, or add --idempotent if it may run twice; \"virgo nodes\" shows who is up."
+                .into(),
+        ),
+        (A::CallFunction(..), Errno::HOSTDOWN) => {
+            ("no node is up".into(), "\"virgo nodes\" shows why.".into())
+        }
+        (A::CallFunction(_, Some(_)), Errno::NOENT) => (
+            "there is no function of that name".into(),
+            "\"virgo functions\" shows which there are.".into(),
+        ),
+        (A::CallFunction(..) | A::ListFunctions, Errno::NOENT | Errno::NOTCONN) => (
+            "there is no such node".into(),
+            "\"virgo nodes\" shows which there are.".into(),
+        ),
+        (A::CallFunction(..), Errno::TIMEDOUT) => (
+            "it took longer than allowed, and was told to end".into(),
+            "Allow more time with --timeout.".into(),
+        ),
+        (A::CallFunction(..), Errno::INVAL) => (
+            "the function does not take this input".into(),
+            "doc/cpupool.md says what each takes.".into(),
+        ),
+        (A::CallFunction(..), Errno::RANGE) => (
+            "the number is too large for the function".into(),
+            "Choose a smaller one.".into(),
+        ),
+        (A::CallFunction(..), Errno::MSGSIZE) => (
+            "input or output is longer than 2 MiB".into(),
+            "Split the work into several calls.".into(),
         ),
         (A::PingNode(_) | A::PickNode, Errno::HOSTDOWN) => {
             ("it is down".into(), "\"virgo nodes\" shows why.".into())
@@ -639,6 +679,9 @@ mod tests {
             Action::NodePolicy,
             Action::PingNode("10.0.0.2".into()),
             Action::PickNode,
+            Action::CallFunction("primes".into(), Some(crate::NodeId(7))),
+            Action::CallFunction("primes".into(), None),
+            Action::ListFunctions,
             Action::Poll,
             Action::Open(uapi::MEMPOOL_DEVICE),
             Action::Malloc(5),

@@ -45,6 +45,7 @@ compile_error!("the kernel's buffers are read by 64-bit atomic loads: a 64-bit L
 
 pub mod cloud;
 mod control;
+mod cpupool;
 mod delta;
 mod error;
 pub mod files;
@@ -61,6 +62,7 @@ mod sys;
 pub mod trace;
 
 pub use control::{Control, Modules, Version};
+pub use cpupool::{Call, Called, Function};
 pub use delta::{Delta, Tracker};
 pub use error::{errno_name, explain, Action, Error};
 pub use nodes::{

@@ -442,6 +442,54 @@ pub(crate) fn nodes_list(
     Ok(argument)
 }
 
+/// `VIRGO_CPUPOOL_IOC_CALL` of this function; the output's length. A signal ends it: the call is not
+/// made again.
+pub(crate) fn cpupool_call(
+    fd: impl AsFd,
+    argument: &mut uapi::CpupoolCall,
+    name: &[u8],
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(), Errno> {
+    argument.name = name.as_ptr() as u64;
+    argument.name_length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    argument.input = input.as_ptr() as u64;
+    argument.input_length = u32::try_from(input.len()).unwrap_or(u32::MAX);
+    argument.output = output.as_mut_ptr() as u64;
+    argument.output_capacity = u32::try_from(output.len()).unwrap_or(u32::MAX);
+    // SAFETY: the command takes a CpupoolCall, of which any bytes are a valid value.
+    let updater =
+        unsafe { Updater::<{ uapi::CPUPOOL_IOC_CALL }, uapi::CpupoolCall>::new(argument) };
+    // SAFETY: the kernel writes the argument, reads name and input, and writes at most
+    // `output_capacity` bytes of the output; all are borrowed until the call returns. Lengths past
+    // 2^32 - 1 are refused.
+    unsafe { ioctl(fd.as_fd(), updater) }
+}
+
+/// `VIRGO_CPUPOOL_IOC_LIST` of a node into `entries`; returns how many there are in all.
+pub(crate) fn cpupool_list(
+    fd: impl AsFd,
+    node: u32,
+    entries: &mut [uapi::CpupoolFunction],
+) -> Result<u32, Errno> {
+    let mut argument = uapi::CpupoolList {
+        size: size_of::<uapi::CpupoolList>() as u32,
+        node,
+        entries: entries.as_mut_ptr() as u64,
+        capacity: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: the command takes a CpupoolList, of which any bytes are a valid value.
+        let updater =
+            unsafe { Updater::<{ uapi::CPUPOOL_IOC_LIST }, uapi::CpupoolList>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument, and at most `capacity` entries at `entries`:
+        // that many are borrowed mutably until the call returns, and any bytes are valid ones.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(argument.count)
+}
+
 /// `VIRGO_IOC_NODE_PICK` with this key.
 pub(crate) fn node_pick(
     fd: impl AsFd,

@@ -341,6 +341,102 @@ struct virgo_node_pick {
 #define VIRGO_IOC_NODE_PING	_IOWR(VIRGO_IOC_MAGIC, 0x04, struct virgo_node_ping)
 #define VIRGO_IOC_NODE_PICK	_IOWR(VIRGO_IOC_MAGIC, 0x05, struct virgo_node_pick)
 
+/* --------------------------------------------------------------- cpupool */
+
+/** Length of a function's name with its terminating NUL. */
+#define VIRGO_CPUPOOL_NAME_LEN		64
+
+/** The call may be made again elsewhere if its node goes down meanwhile. */
+#define VIRGO_CPUPOOL_IDEMPOTENT	(1U << 0)
+
+/**
+ * struct virgo_cpupool_call - call a kernel function by name.
+ * @size: in: sizeof(struct virgo_cpupool_call).
+ * @flags: in: 0 or VIRGO_CPUPOOL_IDEMPOTENT.
+ * @policy: in: VIRGO_POLICY_, how the node is chosen.
+ * @node: in: for VIRGO_POLICY_NODE; out: the node that was chosen, with an error
+ *	too; 0 where none was.
+ * @name: in: address of the name.
+ * @input: in: address of the input; may be zero if @input_length is.
+ * @output: in: address of room for the output.
+ * @name_length: in: bytes of the name, without a NUL.
+ * @input_length: in: bytes of the input, up to almost 2 MiB.
+ * @output_capacity: in: bytes of room.
+ * @output_length: out: bytes of the output.
+ * @timeout_ms: in: how long the function may take; 0 counts as 30000.
+ * @reserved0: in: must be zero.
+ * @elapsed_ns: out: how long it took, the way included; with an error too.
+ * @reserved: in: must be zero.
+ *
+ * Errors: ENOENT no function of that name there; ENODEV no virgo-cpupool there;
+ * EHOSTDOWN the node is down, or went down meanwhile; ETIMEDOUT; EMSGSIZE the
+ * output is longer than its room; EINTR a signal came; and the function's own.
+ */
+struct virgo_cpupool_call {
+	__u32 size;
+	__u32 flags;
+	__u32 policy;
+	__u32 node;
+	__u64 name;
+	__u64 input;
+	__u64 output;
+	__u32 name_length;
+	__u32 input_length;
+	__u32 output_capacity;
+	__u32 output_length;
+	__u32 timeout_ms;
+	__u32 reserved0;
+	__u64 elapsed_ns;
+	__u64 reserved[2];
+};
+
+/** In @flags of a function: it may sleep or compute for long. */
+#define VIRGO_CPUPOOL_SLOW		(1U << 0)
+
+/**
+ * struct virgo_cpupool_function - a function, in a list.
+ * @name: its name, padded with NULs.
+ * @flags: VIRGO_CPUPOOL_SLOW.
+ * @running: calls of it that are under way.
+ * @calls: calls that have ended.
+ * @failed: of those, with an error.
+ * @busy_ns: how long they took together.
+ */
+struct virgo_cpupool_function {
+	char name[VIRGO_CPUPOOL_NAME_LEN];
+	__u32 flags;
+	__u32 running;
+	__u64 calls;
+	__u64 failed;
+	__u64 busy_ns;
+};
+
+/**
+ * struct virgo_cpupool_list - the functions of a node.
+ * @size: in: sizeof(struct virgo_cpupool_list).
+ * @flags: in: must be zero.
+ * @node: in: its number, or 0 for this one; out: its number.
+ * @capacity: in: entries in the array.
+ * @entries: in: address of an array of struct virgo_cpupool_function.
+ * @count: out: how many functions there are. At most @capacity are stored,
+ *	ordered by name.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ */
+struct virgo_cpupool_list {
+	__u32 size;
+	__u32 flags;
+	__u32 node;
+	__u32 capacity;
+	__u64 entries;
+	__u32 count;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+#define VIRGO_CPUPOOL_IOC_CALL	_IOWR(VIRGO_IOC_MAGIC, 0x10, struct virgo_cpupool_call)
+#define VIRGO_CPUPOOL_IOC_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x11, struct virgo_cpupool_list)
+
 /* --------------------------------------------------------------- mempool */
 
 /** The memory pool's own device: the same commands, plus mmap and poll of shared namespaces. */

@@ -302,6 +302,8 @@ pub(crate) struct Cluster {
     policy: Atomic<u32>,
     #[pin]
     seeded: Mutex<(u64, Option<u64>)>,
+    /// The table has no node but this one; for those who ask often.
+    alone: Atomic<bool>,
     strangers: Atomic<u64>,
     refused: Atomic<u64>,
 }
@@ -328,6 +330,7 @@ impl Cluster {
                 pools,
                 policy: Atomic::new(param::<u32>(module_parameters::policy.value())),
                 seeded <- kernel::new_mutex!((seed, (seed != 0).then_some(seed)), "virgo_cluster_seed"),
+                alone: Atomic::new(true),
                 strangers: Atomic::new(0),
                 refused: Atomic::new(0),
             }),
@@ -369,6 +372,12 @@ impl Cluster {
     /// This node.
     pub(crate) fn me(&self) -> NodeId {
         self.view.lock().me
+    }
+
+    /// Whether there is no node but this one.
+    pub(crate) fn alone(&self) -> bool {
+        // Relaxed: whoever asks while the table changes may get either answer.
+        self.alone.load(Relaxed)
     }
 
     /// Checks a plan, and makes a table of it with the links of the old one that stay.
@@ -490,6 +499,7 @@ impl Cluster {
         }
         let view = Arc::new(view, GFP_KERNEL)?;
         setup.generation = generation;
+        self.alone.store(view.nodes.len() == 1, Relaxed);
         *self.view.lock() = view.clone();
         Self::stop_links(&old, Some(&view));
         Ok(generation)
@@ -502,6 +512,7 @@ impl Cluster {
         let view = View::alone(port(), generation)?;
         setup.generation = generation;
         let old = core::mem::replace(&mut *self.view.lock(), view);
+        self.alone.store(true, Relaxed);
         drop(setup.listener.take());
         Self::stop_links(&old, None);
         Ok(generation)

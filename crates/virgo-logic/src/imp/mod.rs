@@ -17,6 +17,7 @@ pub mod balance;
 pub mod cputime;
 pub mod kv;
 pub mod load;
+pub mod primes;
 pub mod rendezvous;
 pub mod schedule;
 pub mod siphash;

@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod beanstalk;
+pub mod call;
 pub mod command;
 pub mod crc;
 pub mod files;

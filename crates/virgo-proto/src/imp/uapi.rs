@@ -185,6 +185,15 @@ impl QueueName {
     }
 }
 
+// The pool of functions.
+
+/// Length of a function's name with its terminating NUL.
+pub const CPUPOOL_NAME_LEN: usize = 64;
+/// The call may be made again elsewhere if its node goes down meanwhile.
+pub const CPUPOOL_IDEMPOTENT: u32 = 1 << 0;
+/// In a function's flags: it may sleep or compute for long.
+pub const CPUPOOL_SLOW: u32 = 1 << 0;
+
 /// First word of the profiler's buffer: "VPRF", little-endian.
 pub const PROFILER_MAGIC: u32 = 0x4652_5056;
 /// Version of the buffer's layout.
@@ -340,6 +349,10 @@ pub const IOC_NODES_POLICY: u32 = iowr::<NodesPolicy>(0x03);
 pub const IOC_NODE_PING: u32 = iowr::<NodePing>(0x04);
 /// Choose a node.
 pub const IOC_NODE_PICK: u32 = iowr::<NodePick>(0x05);
+/// Call a kernel function by name.
+pub const CPUPOOL_IOC_CALL: u32 = iowr::<CpupoolCall>(0x10);
+/// The functions of a node.
+pub const CPUPOOL_IOC_LIST: u32 = iowr::<CpupoolList>(0x11);
 /// Make a block.
 pub const MEM_IOC_MALLOC: u32 = iowr::<MemMalloc>(0x20);
 /// Write a block.
@@ -1678,4 +1691,94 @@ pub struct QueueDrain {
     pub draining: u32,
     /// In: must be zero.
     pub reserved0: u32,
+}
+
+/// Call a kernel function by name (`struct virgo_cpupool_call`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolCall {
+    /// In: `size_of::<CpupoolCall>()`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_CPUPOOL_IDEMPOTENT`.
+    pub flags: u32,
+    /// In: `VIRGO_POLICY_`, how the node is chosen.
+    pub policy: u32,
+    /// In: for `VIRGO_POLICY_NODE`; out: the node that was chosen, with an error too; 0 where none
+    /// was.
+    pub node: u32,
+    /// In: address of the name.
+    pub name: u64,
+    /// In: address of the input; may be zero if `input_length` is.
+    pub input: u64,
+    /// In: address of room for the output.
+    pub output: u64,
+    /// In: bytes of the name, without a NUL.
+    pub name_length: u32,
+    /// In: bytes of the input, up to almost 2 MiB.
+    pub input_length: u32,
+    /// In: bytes of room.
+    pub output_capacity: u32,
+    /// Out: bytes of the output.
+    pub output_length: u32,
+    /// In: how long the function may take; 0 counts as 30000.
+    pub timeout_ms: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// Out: how long it took, the way included; with an error too.
+    pub elapsed_ns: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// A function, in a list (`struct virgo_cpupool_function`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpupoolFunction {
+    /// Its name, padded with NULs.
+    pub name: [u8; CPUPOOL_NAME_LEN],
+    /// `VIRGO_CPUPOOL_SLOW`.
+    pub flags: u32,
+    /// Calls of it that are under way.
+    pub running: u32,
+    /// Calls that have ended.
+    pub calls: u64,
+    /// Of those, with an error.
+    pub failed: u64,
+    /// How long they took together.
+    pub busy_ns: u64,
+}
+
+/// The functions of a node (`struct virgo_cpupool_list`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolList {
+    /// In: `size_of::<CpupoolList>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: its number, or 0 for this one; out: its number.
+    pub node: u32,
+    /// In: entries in the array.
+    pub capacity: u32,
+    /// In: address of an array of [`CpupoolFunction`].
+    pub entries: u64,
+    /// Out: how many functions there are. At most `capacity` are stored, ordered by name.
+    pub count: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+impl Default for CpupoolFunction {
+    fn default() -> Self {
+        CpupoolFunction {
+            name: [0; CPUPOOL_NAME_LEN],
+            flags: 0,
+            running: 0,
+            calls: 0,
+            failed: 0,
+            busy_ns: 0,
+        }
+    }
 }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+
+//! `virgo call` and `virgo functions`.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+use virgo::{Call, Control, Node, NodeState};
+
+use crate::cli;
+use crate::nodes::{find, policy_of};
+use crate::text::{self, Align, Table};
+
+fn address(nodes: &[Node], id: virgo::NodeId) -> String {
+    nodes
+        .iter()
+        .find(|node| node.id == id)
+        .map_or_else(|| id.to_string(), |node| node.addr.to_string())
+}
+
+pub(crate) fn call(options: &cli::Call, json: bool) -> anyhow::Result<ExitCode> {
+    let control = Control::open()?;
+    let input = if options.stdin {
+        let mut input = Vec::new();
+        io::stdin().lock().read_to_end(&mut input)?;
+        input
+    } else {
+        options.arguments.join(" ").into_bytes()
+    };
+    let called = control.call(&Call {
+        policy: policy_of(&control, options.policy, options.node.as_deref())?,
+        timeout: Duration::from_secs_f64(options.timeout),
+        idempotent: options.idempotent,
+        ..Call::new(&options.name, &input)
+    })?;
+    let mut out = io::stdout().lock();
+    if json {
+        let value = json!({
+            "function": options.name,
+            "node": called.node.to_string(),
+            "address": address(&control.nodes()?.nodes, called.node),
+            "elapsed_ms": called.elapsed.as_secs_f64() * 1e3,
+            "output": String::from_utf8_lossy(&called.output),
+        });
+        writeln!(out, "{value}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    out.write_all(&called.output)?;
+    // A text for people ends with an end of line; what comes of bytes for a program is left alone.
+    if !options.stdin && !called.output.is_empty() && !called.output.ends_with(b"\n") {
+        writeln!(out)?;
+    }
+    out.flush()?;
+    if options.verbose {
+        text::remark(&format!(
+            "{} ran on {} for {:.3} ms",
+            options.name,
+            address(&control.nodes()?.nodes, called.node),
+            called.elapsed.as_secs_f64() * 1e3
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<ExitCode> {
+    let control = Control::open()?;
+    let nodes = control.nodes()?.nodes;
+    let wanted: Vec<&Node> = match &options.node {
+        Some(words) => vec![find(&nodes, words)?],
+        None => nodes
+            .iter()
+            .filter(|node| node.state != NodeState::Down)
+            .collect(),
+    };
+    let mut table = Table::new(&[
+        ("FUNCTION", Align::Left),
+        ("NODE", Align::Left),
+        ("RUNNING", Align::Right),
+        ("CALLS", Align::Right),
+        ("FAILED", Align::Right),
+        ("MEAN", Align::Right),
+    ]);
+    let mut out = io::stdout().lock();
+    let mut failed = false;
+    for node in wanted {
+        let id = (!node.me).then_some(node.id);
+        let functions = match control.functions(id) {
+            Ok(functions) => functions,
+            Err(error) => {
+                text::remark(&format!("node {}: {error}", node.addr));
+                failed = true;
+                continue;
+            }
+        };
+        for function in functions {
+            let mean = function.busy.as_secs_f64() * 1e3 / function.calls.max(1) as f64;
+            if json {
+                let value = json!({
+                    "function": function.name,
+                    "node": node.id.to_string(),
+                    "address": node.addr.to_string(),
+                    "slow": function.slow,
+                    "running": function.running,
+                    "calls": function.calls,
+                    "failed": function.failed,
+                    "mean_ms": mean,
+                });
+                writeln!(out, "{value}")?;
+                continue;
+            }
+            table.row(vec![
+                function.name,
+                node.addr.to_string(),
+                text::count(function.running.into()),
+                text::count(function.calls),
+                text::count(function.failed),
+                format!("{mean:.3} ms"),
+            ]);
+        }
+    }
+    if !json {
+        write!(out, "{table}")?;
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
