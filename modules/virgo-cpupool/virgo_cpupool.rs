@@ -31,6 +31,7 @@ use lib::{
         Config,
         Listener, //
     },
+    module::checked,
     service::Registration, //
 };
 use pool::Pool;
@@ -66,21 +67,6 @@ module! {
     },
 }
 crate::virgo_module_version!();
-
-/// Checks a parameter; tells what is wrong with it.
-fn checked(name: &str, value: u32, low: u32, high: u32) -> Result<u32> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    pr_err!(
-        "parameter {} is {}: it must be {} to {}\n",
-        name,
-        value,
-        low,
-        high
-    );
-    Err(EINVAL)
-}
 
 /// Fields are dropped in this order. First the functions go, which tells their calls to end: the doors
 /// wait for those that are inside. A door whose functions are gone says that there is none.

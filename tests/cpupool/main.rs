@@ -209,6 +209,7 @@ fn the_originals_words_by_telnet() {
         (b"primes(x)\n", "ERR EINVAL "),
         (b"primes(1000000000001)\n", "ERR ERANGE "),
         (b"(\n", "ERR EINVAL "),
+        (b"sleep 60000", "ERR EINVAL the request has no end of line"),
         (&[b'a'; 70_000], "ERR EMSGSIZE "),
     ] {
         let said = telnet(words);

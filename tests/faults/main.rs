@@ -208,7 +208,12 @@ fn the_others_init() {
     names.sort();
     assert!(names.contains(&"virgo-profiler".to_owned()), "{names:?}");
     for name in names {
-        each_allocation_of(&name, &["virgo-core"]);
+        let first: &[&str] = if name == "virgo-example" {
+            &["virgo-core", "virgo-cpupool"]
+        } else {
+            &["virgo-core"]
+        };
+        each_allocation_of(&name, first);
     }
 }
 
