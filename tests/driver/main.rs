@@ -81,6 +81,7 @@ impl Repository {
             .env("CALLS", &calls)
             .env("STAGED", self.0.join("build/7.2.1/guest/bin/tests"))
             .env("PATH", path)
+            .env("VIRGO_JOBS", "2")
             .env_remove("VIRGO_VERBOSE")
             .output()
             .expect("the driver runs");
@@ -347,4 +348,28 @@ fn ci_fails_with_any_part() {
         true,
     );
     outcome.is("30 passed, 1 failed", 1);
+}
+
+#[test]
+fn suites_run_beside_each_other_unless_alone() {
+    let repository = Repository::new();
+    // Each says it is there, and passes only if it meets the other within a few seconds.
+    for (name, other) in [("a", "b"), ("b", "a")] {
+        let meet = format!(
+            "#!/bin/bash\ntouch \"$CALLS.{name}\"\nfor ((i = 0; i < 500; i++)); do\n\
+             [ ! -e \"$CALLS.{other}\" ] || {{ echo '{GOOD}'; exit 0; }}\nsleep 0.01\ndone\n\
+             echo 'test result: FAILED. 0 passed; 1 failed; 0 ignored;'\nexit 101\n"
+        );
+        repository.program(&format!("build/7.2.1/guest/bin/tests/{name}"), &meet);
+    }
+    // By its name it would be the first; it passes only if both have been there, and are gone.
+    let alone = format!(
+        "#!/bin/bash\n[ -e \"$CALLS.a\" ] && [ -e \"$CALLS.b\" ] && ! pgrep -f \"$STAGED/[ab]$\" &&\n\
+         echo '{GOOD}'\n"
+    );
+    repository.program("build/7.2.1/guest/bin/tests/0alone", &alone);
+    repository.write("tests/0alone/alone", "");
+    let arguments = ["--guests", "--kernel", "stock"];
+    let outcome = repository.tests(&arguments);
+    outcome.is("15 passed, 0 failed", 0);
 }
