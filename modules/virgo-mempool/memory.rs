@@ -75,24 +75,55 @@ impl Large for Big {
     }
 }
 
-/// All bytes that the store has from the system.
-pub(crate) struct Held(Atomic<u64>);
+/// All bytes that the store has from the system, and how many it may have.
+pub(crate) struct Held {
+    bytes: Atomic<u64>,
+    limit: Atomic<u64>,
+    /// What is over the limit is given up afterwards; else it may never be passed.
+    may_pass: Atomic<bool>,
+}
 
+// Relaxed: numbers of their own, which nothing else is read by.
 impl Held {
-    pub(crate) const fn new() -> Self {
-        Held(Atomic::new(0))
+    pub(crate) const fn new(limit: u64) -> Self {
+        Held {
+            bytes: Atomic::new(0),
+            limit: Atomic::new(limit),
+            may_pass: Atomic::new(true),
+        }
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.bytes.load(Relaxed)
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn may_pass(&self) -> bool {
+        self.may_pass.load(Relaxed)
+    }
+
+    pub(crate) fn let_pass(&self, may: bool) {
+        self.may_pass.store(may, Relaxed);
+    }
+
+    /// Whether so many more may be held.
+    fn fits(&self, bytes: u64) -> bool {
+        self.may_pass() || self.get().saturating_add(bytes) <= self.limit()
     }
 
     pub(crate) fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn sub(&self, bytes: u64) {
-        self.0.fetch_add(bytes.wrapping_neg(), Relaxed);
+        self.bytes.fetch_add(bytes.wrapping_neg(), Relaxed);
     }
 }
 
@@ -259,6 +290,10 @@ impl Space for Memory {
         // CAST: as above.
         if (number as usize) < self.table.len().saturating_mul(PIECE) {
             return true;
+        }
+        // A table that cannot grow is slower, no more.
+        if !self.held.fits(PIECE_COST) {
+            return false;
         }
         let piece = KVVec::from_elem(u32::MAX, PIECE, without_sleep());
         let added = piece.is_ok_and(|piece| self.table.push(piece, without_sleep()).is_ok());

@@ -193,7 +193,7 @@ fn get(
             if won {
                 bank.shard.set_marks(at, WON, 0);
             }
-            if !meta.untouched && !created {
+            if !meta.untouched {
                 bank.shard.hit(at, now);
             }
             bank.tally.get_hits = bank.tally.get_hits.wrapping_add(1);
@@ -468,27 +468,17 @@ pub(crate) fn serve(
             Ok(())
         }
         MetaVerb::Count => {
-            let decrement = match meta.mode {
-                None | Some(b'I' | b'i' | b'+') => false,
-                Some(b'D' | b'd' | b'-') => true,
-                _ => {
-                    out.push(b"CLIENT_ERROR invalid mode for ma M token\r\n");
-                    return Consumed::done(taken);
-                }
-            };
+            let decrement = matches!(meta.mode, Some(b'D' | b'-'));
             count(store, meta, name, decrement, context, out)
         }
         MetaVerb::Set(length) => {
             let mode = match meta.mode {
-                None | Some(b'S' | b's') => Mode::Set,
-                Some(b'E' | b'e') => Mode::Add,
-                Some(b'A' | b'a') => Mode::Append,
-                Some(b'P' | b'p') => Mode::Prepend,
-                Some(b'R' | b'r') => Mode::Replace,
-                _ => {
-                    out.push(b"CLIENT_ERROR invalid mode for ms M token\r\n");
-                    return conn.swallow(taken, length);
-                }
+                Some(b'E') => Mode::Add,
+                Some(b'A') => Mode::Append,
+                Some(b'P') => Mode::Prepend,
+                Some(b'R') => Mode::Replace,
+                // The parser knows which there are.
+                _ => Mode::Set,
             };
             if !store.fits(name.len(), length) {
                 out.push(memcached::TOO_LARGE);

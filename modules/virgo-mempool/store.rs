@@ -226,9 +226,9 @@ pub(crate) struct Store {
     key: SipKey,
     held: Arc<Held>,
     shares: Arc<Shares>,
-    memory_limit: Atomic<u64>,
+    /// Bytes of big values that are about to be held, where nothing may be given up for them.
+    promised: Atomic<u64>,
     item_max: Atomic<u32>,
-    evict: Atomic<bool>,
     /// Where the next room is made.
     next: Atomic<u32>,
     /// By the store's clock; 0: none is due.
@@ -241,7 +241,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(memory_limit: u64, item_max: u32, shares: Arc<Shares>) -> Result<Self> {
-        let held = Arc::new(Held::new(), GFP_KERNEL)?;
+        let held = Arc::new(Held::new(memory_limit), GFP_KERNEL)?;
         let key = SipKey {
             k0: random_u64(),
             k1: random_u64(),
@@ -260,9 +260,8 @@ impl Store {
             key,
             held,
             shares,
-            memory_limit: Atomic::new(memory_limit),
+            promised: Atomic::new(0),
             item_max: Atomic::new(item_max),
-            evict: Atomic::new(true),
             next: Atomic::new(0),
             flush_at: Atomic::new(0),
             flushes: Atomic::new(0),
@@ -334,7 +333,7 @@ impl Store {
     }
 
     pub(crate) fn memory_limit(&self) -> u64 {
-        self.memory_limit.load(Relaxed)
+        self.held.limit()
     }
 
     /// Sets the limit; gives up what is over it. `ERANGE`.
@@ -342,7 +341,7 @@ impl Store {
         if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) {
             return Err(ERANGE);
         }
-        self.memory_limit.store(bytes, Relaxed);
+        self.held.set_limit(bytes);
         self.keep_limit(usize::MAX);
         Ok(())
     }
@@ -361,11 +360,11 @@ impl Store {
     }
 
     pub(crate) fn evicts(&self) -> bool {
-        self.evict.load(Relaxed)
+        self.held.may_pass()
     }
 
     pub(crate) fn set_evicts(&self, evict: bool) {
-        self.evict.store(evict, Relaxed);
+        self.held.let_pass(evict);
     }
 
     pub(crate) fn verbosity(&self) -> u32 {
@@ -433,15 +432,34 @@ impl Store {
             .is_some_and(|mut bank| bank.shard.reclaim(how, now))
     }
 
-    /// Brings a segment to the shard of `hash`.
-    fn make_room(&self, hash: u64, context: Context) -> Result<(), Failure> {
-        // Not to evict means that the limit is kept before, not after.
-        if !self.evicts() && self.held.get().saturating_add(SEGMENT_COST) > self.memory_limit() {
+    /// Not to evict means that the limit is kept before, not after: sees that there is room for so
+    /// many bytes, until the promise is dropped, by when they are held.
+    fn promise(&self, bytes: u64) -> Result<Option<Promise<'_>>, Failure> {
+        if self.evicts() {
+            return Ok(None);
+        }
+        self.promised.fetch_add(bytes, Relaxed);
+        let promise = Promise { store: self, bytes };
+        // With those of others: all of them together are to fit.
+        let fits = || {
+            let all = self
+                .held
+                .get()
+                .saturating_add(self.promised.load(Relaxed));
+            all <= self.memory_limit()
+        };
+        if !fits() {
             self.compact_all();
-            if self.held.get().saturating_add(SEGMENT_COST) > self.memory_limit() {
+            if !fits() {
                 return Err(Failure::NoMemory);
             }
         }
+        Ok(Some(promise))
+    }
+
+    /// Brings a segment to the shard of `hash`.
+    fn make_room(&self, hash: u64, context: Context) -> Result<(), Failure> {
+        let _segment = self.promise(SEGMENT_COST)?;
         let none = if context.may_sleep() {
             Failure::NoMemory
         } else {
@@ -606,8 +624,11 @@ impl Store {
             return Err(Failure::TooLarge);
         }
         let hash = self.hash(key);
+        let mut _promise = None;
         let value = if is_large(key.len(), request.value.len()) {
-            Value::Large(Self::big(request.value, context)?)
+            let big = Self::big(request.value, context)?;
+            _promise = self.promise(crate::logic::kv::Large::cost(&big))?;
+            Value::Large(big)
         } else {
             Value::Bytes(request.value)
         };
@@ -639,16 +660,18 @@ impl Store {
         } else {
             result
         };
-        if result.is_ok() && self.held.get() > self.memory_limit() {
-            self.after_large(hash, key);
+        match result {
+            Ok(stored) if self.held.get() > self.memory_limit() && self.evicts() => {
+                self.after_large(hash, key).map(|()| stored)
+            }
+            result => result,
         }
-        result
     }
 
     /// Keeps the limit after a value was stored that brought its own memory.
-    fn after_large(&self, hash: u64, key: &[u8]) {
+    fn after_large(&self, hash: u64, key: &[u8]) -> Result<(), Failure> {
         if self.keep_limit(usize::MAX) {
-            return;
+            return Ok(());
         }
         // There is nothing else to give up.
         if let Some(mut bank) = self.lock(hash) {
@@ -656,6 +679,7 @@ impl Store {
                 bank.shard.remove(at);
             }
         }
+        Err(Failure::NoMemory)
     }
 
     /// Appends or prepends where the result is a big value: it is made outside the lock, and
@@ -719,6 +743,7 @@ impl Store {
                 add(request.value)?;
             }
             let big = memory::Value::new(bytes, context.flags()).map_err(|_| Failure::NoMemory)?;
+            let _promise = self.promise(crate::logic::kv::Large::cost(&big))?;
             let put = Put {
                 hash,
                 key,
@@ -942,6 +967,19 @@ impl Store {
         if *from >= most {
             *from = 0;
         }
+    }
+}
+
+/// Bytes that are about to be held.
+struct Promise<'a> {
+    store: &'a Store,
+    bytes: u64,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        let bytes = self.bytes.wrapping_neg();
+        self.store.promised.fetch_add(bytes, Relaxed);
     }
 }
 

@@ -250,9 +250,6 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 /// A difference that is meant, and in doc/mempool.md: with memcached, a value whose line is refused
 /// is taken for commands.
 const MEANT_DATA: &str = "the data behind a refused line are passed over";
-/// The same: in doc/mempool.md with the lines that are known.
-const MEANT_WORDS: &str = "what is wrong with a line is told in other words, or does no harm";
-
 /// The same, of answers that are lost.
 const MEANT_END: &str = "the answers before an end in the middle of a request are sent";
 
@@ -310,12 +307,6 @@ fn difference(theirs: &Said, ours: &Said, meant: &mut BTreeSet<&'static str>) ->
             // Where the data are too long for a line it closes; or they were a command.
             _ if refused && !exact() => {
                 meant.insert(MEANT_DATA);
-                return None;
-            }
-            // From here on the two may be out of step: one takes for data what the other takes for
-            // commands. That both came to an end was seen above.
-            (one, other) if !exact() && (refusal(one) || refusal(other)) => {
-                meant.insert(MEANT_WORDS);
                 return None;
             }
             _ => {}
@@ -474,6 +465,13 @@ fn keys_that_are_too_long_are_refused_as_with_memcached() {
                 converse(both.theirs.port, &steps, 1),
                 converse(both.ours, &steps, 1),
             );
+            if length > 65_536 {
+                // Longer than a line of ours may be (doc/mempool.md); with memcached only the key is
+                // too long, or it closes.
+                let refused = ours.bytes.starts_with(b"CLIENT_ERROR ") || ours.reset;
+                assert!(refused && !ours.hung, "{}", shown(&steps));
+                continue;
+            }
             let different = difference(&theirs, &ours, &mut BTreeSet::new());
             assert_eq!(different, None, "{}", shown(&steps));
         }

@@ -289,6 +289,16 @@ fn odd(random: &mut Random) -> Vec<u8> {
                 "delete a 0 noreply\r\n",
                 "delete a 5 noreply\r\n",
                 "delete a b c\r\n",
+                "delete a 0 noreply x\r\n",
+                "incr a 1 2 3\r\n",
+                "decr a 1 noreply x\r\n",
+                "touch a 1 noreply x\r\n",
+                "gat x noreply\r\n",
+                "flush_all noreply 0\r\n",
+                "flush_all 0 0 0\r\n",
+                "verbosity 1 2 3\r\n",
+                "mg\r\n",
+                "me\r\n",
             ])
             .as_bytes()
             .to_vec(),
@@ -333,6 +343,12 @@ fn meta_flags(random: &mut Random, good: &[&'static str]) -> String {
                 "F4294967296",
                 "t",
                 "I",
+                "MEE",
+                "Me",
+                "Jx",
+                "D-1",
+                "F+7",
+                "v",
             ])
         } else {
             random.pick(good)
@@ -517,9 +533,41 @@ fn far(text: &[u8]) -> bool {
     })
 }
 
+/// Whether flags or a length are given that have no room in 32 bits: memcached takes the low half.
+fn wide(text: &[u8]) -> bool {
+    let large = |word: Option<&&[u8]>, most: i128| {
+        let text = word.and_then(|word| std::str::from_utf8(word).ok());
+        let number = text.and_then(|text| text.trim_ascii().parse::<i128>().ok());
+        number.is_some_and(|number| !(-(1 << 31)..=most).contains(&number))
+    };
+    text.split(|byte| *byte == b'\n').any(|line| {
+        let words: Vec<&[u8]> = line
+            .split(|byte| *byte == b' ')
+            .filter(|word| !word.is_empty())
+            .collect();
+        if words.first() == Some(&&b"ms"[..]) && large(words.get(2), i32::MAX.into()) {
+            return true;
+        }
+        words.iter().any(|word| {
+            let flags = word.strip_prefix(b"F").map(<[u8]>::trim_ascii);
+            large(flags.as_ref(), u32::MAX.into())
+        }) || (words.len() >= 5
+            && (large(words.get(2), u32::MAX.into()) || large(words.get(4), i32::MAX.into())))
+    })
+}
+
+/// Whether a NUL ends a word or a line for memcached, which reads them as C's strings, or a key is
+/// to be base64, of which memcached passes over what is none.
+fn ends_early(text: &[u8]) -> bool {
+    text.contains(&0)
+        || text
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.starts_with(b"m") && line.windows(2).any(|two| two == b" b"))
+}
+
 /// Whether two servers that are alike could answer differently.
 fn unfit(text: &[u8]) -> bool {
-    meddles(text) || is_binary(text) || waits(text) || forgets(text) || far(text)
+    meddles(text) || is_binary(text) || waits(text) || forgets(text) || far(text) || wide(text)
 }
 
 /// The conversation with this number.
@@ -544,7 +592,11 @@ pub(crate) fn session(number: u64, kind: Kind) -> Vec<Step> {
                     plain(random)
                 };
                 if random.once_in(4) {
-                    Step::Send(broken(random, whole))
+                    let whole = broken(random, whole);
+                    if ends_early(&whole) {
+                        continue;
+                    }
+                    Step::Send(whole)
                 } else {
                     Step::Send(whole)
                 }

@@ -109,6 +109,77 @@ fn without_eviction_the_limit_is_an_error() {
     }
 }
 
+/// Also of values that bring their own memory, and when the limit is lowered: what was said to be
+/// stored is there.
+#[test]
+fn without_eviction_nothing_is_lost() {
+    const FULL: &str = "SERVER_ERROR out of memory storing object";
+    let _pool = pool("memory_mb=4 evict=0");
+    let mut client = Client::new();
+    let value = "v".repeat(100_000);
+    let mut stored = 0;
+    loop {
+        let request = format!("set k{stored} 0 0 100000\r\n{value}\r\n");
+        match client.ask(request).as_str() {
+            "STORED" => stored += 1,
+            answer => {
+                assert_eq!(answer, FULL);
+                break;
+            }
+        }
+        assert!(client.stat("held_bytes") <= 4 << 20);
+        assert!(stored < 100, "the limit is not kept");
+    }
+    assert!(stored > 30, "{stored}");
+    let all = |client: &mut Client| {
+        for n in 0..stored {
+            client.expect(format!("mg k{n} s\r\n"), "HD s100000\r\n");
+        }
+    };
+    all(&mut client);
+    // Two that become one, which is too long to lie with others.
+    let half = "h".repeat(6000);
+    let _ = client.ask(format!("set both 0 0 6000\r\n{half}\r\n"));
+    let answer = client.ask(format!("append k0 0 0 6000\r\n{half}\r\n"));
+    assert_eq!(answer, FULL);
+    all(&mut client);
+    // A lower limit gives nothing up: until there is room again, nothing is stored that needs some.
+    client.expect("cache_memlimit 2\r\n", "OK\r\n");
+    all(&mut client);
+    client.expect(format!("set new 0 0 100000\r\n{value}\r\n"), format!("{FULL}\r\n"));
+    let mut small = Vec::new();
+    for n in 0..1000 {
+        match client.ask(format!("set s{n} 0 0 100\r\n{}\r\n", &value[..100])).as_str() {
+            "STORED" => small.push(n),
+            answer => assert_eq!(answer, FULL),
+        }
+    }
+    for n in &small {
+        client.expect(format!("mg s{n} s\r\n"), "HD s100\r\n");
+    }
+    all(&mut client);
+    assert_eq!(client.stat("evictions"), 0);
+    for n in 0..stored {
+        client.expect(format!("delete k{n}\r\n"), "DELETED\r\n");
+    }
+    client.expect(format!("set new 0 0 100000\r\n{value}\r\n"), "STORED\r\n");
+}
+
+/// One that is longer than all the memory.
+#[test]
+fn a_value_that_never_fits_is_refused() {
+    let _pool = pool("memory_mb=1 item_max=4194304");
+    let mut client = Client::new();
+    client.expect("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    let value = "v".repeat(2_000_000);
+    client.expect(
+        format!("set big 0 0 2000000\r\n{value}\r\n"),
+        "SERVER_ERROR out of memory storing object\r\n",
+    );
+    client.expect("get big\r\n", "END\r\n");
+    client.in_step();
+}
+
 #[test]
 fn changed_values_do_not_fill_the_memory() {
     let _pool = pool("memory_mb=64");

@@ -4,8 +4,8 @@
 
 use proptest::prelude::*;
 use virgo_proto::memcached::{
-    base64_len, decode_base64, encode_base64, step, MetaVerb, Request, Step, Verb, Words,
-    BAD_CHUNK, BAD_FORMAT, ERROR, KEYS_LINE_MAX, KEY_MAX, LINE_MAX,
+    base64_len, decode_base64, encode_base64, number, step, MetaVerb, Request, Step, Verb, Words,
+    BAD_FORMAT, ERROR, KEYS_LINE_MAX, KEY_MAX, LINE_MAX,
 };
 
 fn request(text: &[u8]) -> Request<'_> {
@@ -91,8 +91,8 @@ fn wrong_requests() {
     wrong(b"GET a\r\n", ERROR, 0, false);
     wrong(b"get\r\n", ERROR, 0, false);
     wrong(b"set k 0 0\r\n", ERROR, 0, false);
-    wrong(b"set k 0 0 -1\r\n", BAD_CHUNK, 0, false);
-    wrong(b"set k 0 0 2147483646\r\n", BAD_CHUNK, 0, false);
+    wrong(b"set k 0 0 -1\r\n", BAD_FORMAT, 0, false);
+    wrong(b"set k 0 0 2147483646\r\n", BAD_FORMAT, 0, false);
     // The block that was announced is passed over, with its end.
     wrong(b"set k x 0 10\r\n", BAD_FORMAT, 12, false);
     wrong(b"set k x 0 10 noreply\r\n", BAD_FORMAT, 12, true);
@@ -106,11 +106,17 @@ fn wrong_requests() {
         7,
         false,
     );
-    wrong(b"ms k x\r\n", BAD_CHUNK, 0, false);
+    wrong(b"ms k x\r\n", BAD_FORMAT, 0, false);
+    wrong(b"ms\r\n", ERROR, 0, false);
     wrong(b"ms k\r\n", BAD_FORMAT, 0, false);
     assert_eq!(step(b"\x80\x01"), Step::Binary);
     assert_eq!(step(b"get a"), Step::Part);
     assert_eq!(step(&vec![b'x'; LINE_MAX + 3]), Step::TooLong);
+    let mut long = b"mg ".to_vec();
+    long.resize(LINE_MAX + 50, b'k');
+    assert_eq!(step(&long), Step::TooLong);
+    long.push(b'\n');
+    wrong(&long, BAD_FORMAT, 0, false);
     let mut many = b"get".to_vec();
     many.extend_from_slice(&b" key".repeat(10_000));
     assert_eq!(step(&many), Step::Part);
@@ -168,8 +174,117 @@ fn meta_requests() {
         0,
         false,
     );
-    let many = b"mg k a b c d e f g h i j k l m n o p q r s t u v\r\n";
-    wrong(many, b"CLIENT_ERROR invalid flag\r\n", 0, false);
+    let many = b"mg k c f h k l q s t u v O P L I x E1 C2 T1\r\n";
+    wrong(
+        many,
+        b"CLIENT_ERROR options flags are too long\r\n",
+        0,
+        false,
+    );
+}
+
+/// As memcached 1.6.38 tells them.
+#[test]
+fn wrong_flags() {
+    let bad_token = b"CLIENT_ERROR bad token in command line format\r\n";
+    let bad_flag = b"CLIENT_ERROR invalid or duplicate flag\r\n";
+    for (text, answer) in [
+        ("mg k T", &bad_token[..]),
+        ("mg k F-1", BAD_FORMAT),
+        ("mg k Tx F-1", bad_token),
+        ("mg k Tx Z", b"CLIENT_ERROR invalid flag\r\n"),
+        ("mg k M", b"CLIENT_ERROR incorrect length for M token\r\n"),
+        ("mg k Jx", b"CLIENT_ERROR invalid numeric initial value\r\n"),
+        ("md k Jx", bad_flag),
+        ("md k q q", bad_flag),
+        ("ma k F-1", bad_flag),
+        ("ma k Zz", bad_flag),
+        ("ma k MX", b"CLIENT_ERROR invalid mode for ma M token\r\n"),
+        ("ma k Mi", b"CLIENT_ERROR invalid mode for ma M token\r\n"),
+        ("mg", ERROR),
+        ("me", BAD_FORMAT),
+        ("me k b", BAD_FORMAT),
+    ] {
+        wrong(format!("{text}\r\n").as_bytes(), answer, 0, false);
+    }
+    let mode = b"CLIENT_ERROR invalid mode for ms M token\r\n";
+    wrong(b"ms k 3 Me\r\n", mode, 5, false);
+    wrong(b"ms k 3 MQ\r\n", mode, 5, false);
+}
+
+#[test]
+fn words_too_many() {
+    for text in [
+        "set k 0 0 3 noreply extra",
+        "add k 0 0 3 a b",
+        "cas k 0 0 3 1 noreply extra",
+        "incr k 1 noreply x",
+        "decr k 1 a b",
+        "touch k 1 a b",
+        "delete k 0 noreply x",
+        "flush_all 1 noreply x",
+        "verbosity 1 a b",
+        "cache_memlimit 8 a b",
+    ] {
+        wrong(format!("{text}\r\n").as_bytes(), ERROR, 0, false);
+    }
+    // One too many is only no wish for silence.
+    assert!(matches!(
+        request(b"set k 0 0 3 nonsense\r\n"),
+        Request::Store { quiet: false, .. }
+    ));
+}
+
+/// As C's strtoull has them, with which memcached reads them.
+#[test]
+fn numbers() {
+    for (text, value) in [
+        ("0", Some(0)),
+        ("+1", Some(1)),
+        ("-0", Some(0)),
+        ("-1", None),
+        ("00000000000000000000000000007", Some(7)),
+        ("\t5", Some(5)),
+        ("5\tx", Some(5)),
+        ("5\0x", Some(5)),
+        ("5x", None),
+        ("", None),
+        ("+", None),
+        ("+-1", None),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("18446744073709551616", None),
+        ("-18446744073709551615", Some(1)),
+        ("99999999999999999999999999", None),
+    ] {
+        assert_eq!(number(text.as_bytes()), value, "{text:?}");
+    }
+    for (text, time) in [
+        ("-9223372036854775808", i64::MIN),
+        ("9223372036854775807", i64::MAX),
+        ("+5", 5),
+        ("-5", -5),
+    ] {
+        let line = format!("touch k {text}\r\n");
+        assert!(
+            matches!(request(line.as_bytes()), Request::Touch { exptime, .. } if exptime == time)
+        );
+    }
+    for text in ["9223372036854775808", "-9223372036854775809", "x"] {
+        let line = format!("touch k {text}\r\n");
+        let answer = b"CLIENT_ERROR invalid exptime argument\r\n";
+        wrong(line.as_bytes(), answer, 0, false);
+    }
+    // What memcached would take the low half of is refused.
+    wrong(b"set k 4294967296 0 1\r\n", BAD_FORMAT, 3, false);
+    wrong(b"set k 0 0 4294967297\r\n", BAD_FORMAT, 0, false);
+}
+
+#[test]
+fn http_gets_nothing() {
+    assert_eq!(step(b"POST / HTTP/1.1\r\n"), Step::Binary);
+    assert_eq!(step(b"GET /x HTTP/1.0\n"), Step::Binary);
+    wrong(b"GET /\r\n", ERROR, 0, false);
+    assert!(matches!(step(b"get HTTP/1.1\r\n"), Step::Whole(..)));
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub const KEY_MAX: usize = 250;
 pub const LINE_MAX: usize = 2048;
 /// The longest line of a request that takes many keys.
 pub const KEYS_LINE_MAX: usize = 65536;
-/// The most flags of a meta command.
-const META_FLAGS_MAX: usize = 20;
+/// The most words of a meta command behind its key.
+const META_WORDS_MAX: usize = 17;
 /// The longest opaque token, its letter included.
 const OPAQUE_MAX: usize = 32;
 /// The longest data block that a line may announce; longer ones are not even swallowed.
@@ -30,6 +30,12 @@ pub const ERROR: &[u8] = b"ERROR\r\n";
 const BAD_EXPTIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
 const BAD_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta argument\r\n";
 const BAD_TOKEN: &[u8] = b"CLIENT_ERROR bad token in command line format\r\n";
+const BAD_FLAG: &[u8] = b"CLIENT_ERROR invalid or duplicate flag\r\n";
+const BAD_SET_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ms M token\r\n";
+const BAD_COUNT_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ma M token\r\n";
+const TOO_MANY_FLAGS: &[u8] = b"CLIENT_ERROR options flags are too long\r\n";
+const TOO_MANY_WORDS: &[u8] = b"CLIENT_ERROR options flags too long\r\n";
+const OPAQUE_TOO_LONG: &[u8] = b"CLIENT_ERROR opaque token too long\r\n";
 /// The value is no number.
 pub const NOT_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 /// Larger than the limit.
@@ -237,17 +243,39 @@ impl<'a> Words<'a> {
     }
 }
 
-/// A decimal number of 64 bits.
-pub fn number(word: &[u8]) -> Option<u64> {
-    if word.is_empty() || word.len() > 20 {
-        return None;
+/// A decimal number as C's strtoull reads it, which memcached does: white space in front, a sign,
+/// digits, and then the end, white space or a NUL. True: it had a minus.
+fn integer(word: &[u8]) -> Option<(bool, u64)> {
+    let blank = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
+    let mut rest = word;
+    while let [first, behind @ ..] = rest {
+        if !blank(first) {
+            break;
+        }
+        rest = behind;
     }
-    let mut value = 0u64;
-    for byte in word {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+    let (negative, digits) = match rest {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let (mut value, mut rest, mut any) = (0u64, digits, false);
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        let digit = digit.wrapping_sub(b'0');
         value = value.checked_mul(10)?.checked_add(digit.into())?;
+        (rest, any) = (behind, true);
     }
-    Some(value)
+    let ends = rest.first().is_none_or(|byte| blank(byte) || *byte == 0);
+    (any && ends).then_some((negative, value))
+}
+
+/// A number of 64 bits without a sign, or with one that it can bear.
+pub fn number(word: &[u8]) -> Option<u64> {
+    match integer(word)? {
+        (false, value) => Some(value),
+        // As in C; but what comes out must not look like a number below 0.
+        (true, value) => Some(value.wrapping_neg()).filter(|value| *value < 1 << 63),
+    }
 }
 
 fn number32(word: &[u8]) -> Option<u32> {
@@ -255,10 +283,10 @@ fn number32(word: &[u8]) -> Option<u32> {
 }
 
 fn signed(word: &[u8]) -> Option<i64> {
-    match word {
-        [b'-', digits @ ..] => i64::try_from(number(digits)?).ok()?.checked_neg(),
-        [b'+', digits @ ..] => i64::try_from(number(digits)?).ok(),
-        digits => i64::try_from(number(digits)?).ok(),
+    match integer(word)? {
+        (false, value) => i64::try_from(value).ok(),
+        (true, value) if value == 1 << 63 => Some(i64::MIN),
+        (true, value) => i64::try_from(value).ok()?.checked_neg(),
     }
 }
 
@@ -274,13 +302,13 @@ pub fn step(data: &[u8]) -> Step<'_> {
     match line(data, LINE_MAX) {
         Line::Whole { text, taken } => parse(text, taken),
         Line::Part => Step::Part,
-        Line::TooLong => match Words(data.get(..LINE_MAX).unwrap_or(data)).next() {
-            Some(b"get" | b"gets" | b"gat" | b"gats") => match line(data, KEYS_LINE_MAX) {
-                Line::Whole { text, taken } => parse(text, taken),
-                Line::Part => Step::Part,
-                Line::TooLong => Step::TooLong,
+        Line::TooLong => match line(data, KEYS_LINE_MAX) {
+            // All of it is there: what it is can be told.
+            Line::Whole { text, taken } => parse(text, taken),
+            rest => match Words(data.get(..LINE_MAX).unwrap_or(data)).next() {
+                Some(b"get" | b"gets" | b"gat" | b"gats") if rest == Line::Part => Step::Part,
+                _ => Step::TooLong,
             },
-            _ => Step::TooLong,
         },
     }
 }
@@ -297,10 +325,14 @@ impl From<&'static [u8]> for Wrong {
 fn parse(text: &[u8], taken: usize) -> Step<'_> {
     match understand(text) {
         Ok(request) => Step::Whole(request, taken),
+        // A browser that was made to send this must not get further requests through.
+        Err(_) if is_http(text) => Step::Binary,
         Err(Wrong(answer, swallow)) => {
             // As memcached: the wish for no answer covers errors, but not those of meta commands.
             let mut words = Words(text);
-            let classic = words.next().is_some_and(|word| word.len() > 2);
+            let classic = words
+                .next()
+                .is_some_and(|word| word.len() > 2 && !word.starts_with(b"g"));
             let quiet = classic && answer != ERROR && words.last() == Some(b"noreply");
             Step::Wrong {
                 answer,
@@ -309,6 +341,28 @@ fn parse(text: &[u8], taken: usize) -> Step<'_> {
                 quiet,
             }
         }
+    }
+}
+
+/// Whether a line is one of HTTP.
+fn is_http(text: &[u8]) -> bool {
+    let word = Words(text).next().unwrap_or(&[]);
+    // Requests of ours, of which only the arguments are wrong.
+    let ours = matches!(word.first(), None | Some(b'a' | b'c' | b'd' | b'g' | b'i' | b's' | b't'))
+        || word.len() < 2
+        || (word.len() == 2 && word.starts_with(b"m"))
+        || matches!(word, b"replace" | b"prepend" | b"flush_all" | b"verbosity");
+    !ours
+        && Words(text)
+            .last()
+            .is_some_and(|word| word.starts_with(b"HTTP/"))
+}
+
+/// Whether the words that are left are at most so many.
+fn at_most(words: Words<'_>, count: usize) -> Result<(), Wrong> {
+    match { words }.nth(count) {
+        None => Ok(()),
+        Some(_) => Err(ERROR.into()),
     }
 }
 
@@ -321,6 +375,14 @@ fn understand(text: &[u8]) -> Result<Request<'_>, Wrong> {
         b"gat" | b"gats" => {
             let time = words.next().ok_or(ERROR)?;
             let time = signed(time).ok_or(BAD_EXPTIME)?;
+            if { words }.next().is_none() {
+                // memcached finds none of no keys.
+                return Ok(Request::Get {
+                    keys: words,
+                    cas: false,
+                    touch: None,
+                });
+            }
             keys(words, first == b"gats", Some(time))
         }
         b"set" => store(Verb::Set, words, false),
@@ -331,7 +393,7 @@ fn understand(text: &[u8]) -> Result<Request<'_>, Wrong> {
         b"cas" => store(Verb::Set, words, true),
         b"delete" => {
             let word = words.next().ok_or(ERROR)?;
-            let key = key(Some(word)).ok_or(BAD_FORMAT)?;
+            at_most(words, 2)?;
             // A time of 0, which old clients send, does no harm.
             let quiet =
                 match (words.next(), words.next()) {
@@ -345,11 +407,13 @@ fn understand(text: &[u8]) -> Result<Request<'_>, Wrong> {
                             .into(),
                     ),
                 };
+            let key = key(Some(word)).ok_or(BAD_FORMAT)?;
             Ok(Request::Delete { key, quiet })
         }
         b"incr" | b"decr" => {
             let (word, delta) = (words.next(), words.next());
             let delta = delta.ok_or(ERROR)?;
+            at_most(words, 1)?;
             let key = key(word).ok_or(BAD_FORMAT)?;
             Ok(Request::Count {
                 key,
@@ -361,6 +425,7 @@ fn understand(text: &[u8]) -> Result<Request<'_>, Wrong> {
         b"touch" => {
             let (word, time) = (words.next(), words.next());
             let time = time.ok_or(ERROR)?;
+            at_most(words, 1)?;
             let key = key(word).ok_or(BAD_FORMAT)?;
             Ok(Request::Touch {
                 key,
@@ -368,26 +433,40 @@ fn understand(text: &[u8]) -> Result<Request<'_>, Wrong> {
                 quiet: words.next() == Some(b"noreply"),
             })
         }
-        b"mg" => Ok(Request::Meta(MetaVerb::Get, Meta::parse(words, 0)?)),
-        b"md" => Ok(Request::Meta(MetaVerb::Delete, Meta::parse(words, 0)?)),
-        b"ma" => Ok(Request::Meta(MetaVerb::Count, Meta::parse(words, 0)?)),
-        b"me" => Ok(Request::Meta(MetaVerb::Debug, Meta::parse(words, 0)?)),
+        b"mg" => Ok(Request::Meta(MetaVerb::Get, Meta::parse(words, b'g')?)),
+        b"md" => {
+            let meta = Meta::parse(words, b'd')?;
+            Ok(Request::Meta(MetaVerb::Delete, meta))
+        }
+        b"ma" => {
+            let meta = Meta::parse(words, b'a')?;
+            match meta.mode {
+                None | Some(b'I' | b'+' | b'D' | b'-') => {}
+                _ => return Err(BAD_COUNT_MODE.into()),
+            }
+            Ok(Request::Meta(MetaVerb::Count, meta))
+        }
+        b"me" => Ok(Request::Meta(MetaVerb::Debug, Meta::only_key(words)?)),
         b"ms" => {
             let mut rest = words;
-            rest.next();
+            rest.next().ok_or(ERROR)?;
             let length = rest.next().ok_or(BAD_FORMAT)?;
-            let length = length_of(length).ok_or(BAD_CHUNK)?;
-            Ok(Request::Meta(
-                MetaVerb::Set(length),
-                Meta::parse(words, 1).map_err(|Wrong(answer, _)| swallow(answer, length))?,
-            ))
+            let length = length_of(length).ok_or(BAD_FORMAT)?;
+            let meta =
+                Meta::parse(words, b's').map_err(|Wrong(answer, _)| swallow(answer, length))?;
+            match meta.mode {
+                None | Some(b'S' | b'E' | b'A' | b'P' | b'R') => {}
+                _ => return Err(swallow(BAD_SET_MODE, length)),
+            }
+            Ok(Request::Meta(MetaVerb::Set(length), meta))
         }
         b"mn" => Ok(Request::MetaNothing),
         b"stats" => Ok(Request::Stats(words.next().unwrap_or(&[]))),
         b"flush_all" => {
+            at_most(words, 2)?;
             let (delay, quiet) = match words.next() {
                 None => (0, false),
-                Some(b"noreply") => (0, true),
+                Some(b"noreply") if { words }.next().is_none() => (0, true),
                 Some(delay) => (
                     signed(delay).ok_or(BAD_EXPTIME)?,
                     words.next() == Some(b"noreply"),
@@ -398,13 +477,15 @@ fn understand(text: &[u8]) -> Result<Request<'_>, Wrong> {
         b"version" => Ok(Request::Version),
         b"verbosity" => {
             let level = words.next().ok_or(ERROR)?;
+            at_most(words, 1)?;
             Ok(Request::Verbosity {
-                level: number32(level).ok_or(BAD_FORMAT)?,
+                level: u32::try_from(number(level).ok_or(BAD_FORMAT)?).unwrap_or(u32::MAX),
                 quiet: words.next() == Some(b"noreply"),
             })
         }
         b"cache_memlimit" => {
             let limit = words.next().ok_or(ERROR)?;
+            at_most(words, 1)?;
             Ok(Request::MemoryLimit {
                 megabytes: number(limit).ok_or(ERROR)?,
                 quiet: words.next() == Some(b"noreply"),
@@ -447,7 +528,8 @@ fn store(verb: Verb, mut words: Words<'_>, with_cas: bool) -> Result<Request<'_>
         (true, Some(cas)) => (Some(cas), words.next()),
         (false, next) => (None, next),
     };
-    let length = length_of(length).ok_or(BAD_CHUNK)?;
+    at_most(words, 0)?;
+    let length = length_of(length).ok_or(BAD_FORMAT)?;
     let bad = || swallow(BAD_FORMAT, length);
     Ok(Request::Store {
         verb,
@@ -503,14 +585,10 @@ pub struct Meta<'a> {
 }
 
 impl<'a> Meta<'a> {
-    fn parse(mut words: Words<'a>, skip: usize) -> Result<Self, Wrong> {
-        let key = key(words.next()).ok_or(BAD_FORMAT)?;
-        for _ in 0..skip {
-            words.next();
-        }
-        let mut meta = Meta {
+    fn new(key: &'a [u8], flags: Words<'a>) -> Self {
+        Meta {
             key,
-            flags: words,
+            flags,
             base64: false,
             quiet: false,
             value: false,
@@ -526,58 +604,110 @@ impl<'a> Meta<'a> {
             mode: None,
             initial: 0,
             delta: 1,
+        }
+    }
+
+    /// Of `me`, which takes but one flag.
+    fn only_key(mut words: Words<'a>) -> Result<Self, Wrong> {
+        let key = key(words.next()).ok_or(BAD_FORMAT)?;
+        let mut meta = Meta::new(key, words);
+        meta.base64 = words.next() == Some(b"b");
+        if !meta.is_plain_key() {
+            return Err(BAD_FORMAT.into());
+        }
+        Ok(meta)
+    }
+
+    /// What is behind `m` and `verb`. What is said of several flags that are wrong is what memcached
+    /// says: of one that is not known or there twice at once, else of the last one; and of those of
+    /// `md` and `ma` always the same.
+    fn parse(mut words: Words<'a>, verb: u8) -> Result<Self, Wrong> {
+        let name = words.next().ok_or(ERROR)?;
+        let key = key(Some(name)).ok_or(BAD_FORMAT)?;
+        if { words }.nth(META_WORDS_MAX).is_some() {
+            return Err(match verb {
+                b'g' => TOO_MANY_FLAGS.into(),
+                _ => TOO_MANY_WORDS.into(),
+            });
+        }
+        if verb == b's' {
+            // The length.
+            words.next();
+        }
+        let mut meta = Meta::new(key, words);
+        let tell = |answer: &'static [u8]| match verb {
+            b'g' | b's' => answer.into(),
+            _ => BAD_FLAG.into(),
         };
         let mut seen = 0u128;
-        for (count, word) in words.enumerate() {
-            if count >= META_FLAGS_MAX {
-                return Err(b"CLIENT_ERROR options flags are too long\r\n"
-                    .as_slice()
-                    .into());
-            }
+        let (mut wrong, mut answer) = (false, BAD_FORMAT);
+        let mut opaque = 0usize;
+        for word in words {
             let (letter, token) = word.split_first().ok_or(BAD_FORMAT)?;
             let bit = 1u128.checked_shl(u32::from(*letter)).unwrap_or(0);
-            if bit == 0 || seen & bit != 0 {
-                return Err(b"CLIENT_ERROR duplicate flag\r\n".as_slice().into());
+            if *letter >= 127 || seen & bit != 0 {
+                return Err(tell(b"CLIENT_ERROR duplicate flag\r\n"));
             }
             seen |= bit;
-            let seconds = || signed(token).ok_or(BAD_TOKEN);
-            let id = || number(token).ok_or(BAD_TOKEN);
+            let mut bad = |text: &'static [u8]| (wrong, answer) = (true, text);
             match letter {
-                b'b' => meta.base64 = true,
+                b'b' => {
+                    meta.base64 = true;
+                    if !meta.is_plain_key() {
+                        bad(b"CLIENT_ERROR error decoding key\r\n");
+                    }
+                }
                 b'q' => meta.quiet = true,
                 b'v' => meta.value = true,
                 b'u' => meta.untouched = true,
                 b'x' => meta.empty = true,
                 b'I' => meta.invalidate = true,
-                b'C' => meta.cas = Some(id()?),
-                b'E' => meta.new_cas = Some(id()?),
-                b'T' => meta.ttl = Some(seconds()?),
-                b'N' => meta.vivify = Some(seconds()?),
-                b'R' => meta.recache = Some(seconds()?),
-                b'F' => meta.user_flags = number32(token).ok_or(BAD_TOKEN)?,
-                b'M' => meta.mode = token.first().copied(),
-                b'J' => {
-                    meta.initial = number(token)
-                        .ok_or(b"CLIENT_ERROR invalid numeric initial value\r\n".as_slice())?;
-                }
-                b'D' => {
-                    meta.delta = number(token)
-                        .ok_or(b"CLIENT_ERROR invalid numeric delta value\r\n".as_slice())?;
-                }
-                b'O' if word.len() > OPAQUE_MAX => {
-                    return Err(b"CLIENT_ERROR opaque token too long\r\n".as_slice().into());
-                }
-                b'O' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
-                _ => return Err(b"CLIENT_ERROR invalid flag\r\n".as_slice().into()),
+                b'C' | b'E' => match number(token) {
+                    None => bad(BAD_TOKEN),
+                    id if *letter == b'C' => meta.cas = id,
+                    id => meta.new_cas = id,
+                },
+                b'T' | b'N' | b'R' => match (signed(token), letter) {
+                    (None, _) => bad(BAD_TOKEN),
+                    (time, b'T') => meta.ttl = time,
+                    (time, b'N') => meta.vivify = time,
+                    (time, _) => meta.recache = time,
+                },
+                b'F' => match number32(token) {
+                    Some(flags) => meta.user_flags = flags,
+                    // It has no words of its own.
+                    None => wrong = true,
+                },
+                b'M' => match token {
+                    [mode] => meta.mode = Some(*mode),
+                    _ => bad(b"CLIENT_ERROR incorrect length for M token\r\n"),
+                },
+                b'J' => match number(token) {
+                    Some(value) => meta.initial = value,
+                    None => bad(b"CLIENT_ERROR invalid numeric initial value\r\n"),
+                },
+                b'D' => match number(token) {
+                    Some(value) => meta.delta = value,
+                    None => bad(b"CLIENT_ERROR invalid numeric delta value\r\n"),
+                },
+                b'O' => opaque = word.len(),
+                b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
+                _ => return Err(tell(b"CLIENT_ERROR invalid flag\r\n")),
             }
         }
-        if meta.base64 {
-            let mut room = [0; KEY_MAX];
-            if decode_base64(key, &mut room).is_none_or(<[u8]>::is_empty) {
-                return Err(b"CLIENT_ERROR error decoding key\r\n".as_slice().into());
-            }
+        if wrong {
+            return Err(tell(answer));
+        }
+        if opaque > OPAQUE_MAX {
+            return Err(OPAQUE_TOO_LONG.into());
         }
         Ok(meta)
+    }
+
+    /// Whether the key is what the flags say of it.
+    fn is_plain_key(&self) -> bool {
+        !self.base64
+            || decode_base64(self.key, &mut [0; KEY_MAX]).is_some_and(|key| !key.is_empty())
     }
 
     /// The key's own bytes.
