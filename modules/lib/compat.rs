@@ -40,6 +40,7 @@ errnos! {
     enotconn = ENOTCONN,
     eopnotsupp = EOPNOTSUPP,
     eproto = EPROTO,
+    eremote = EREMOTE,
     estale = ESTALE,
 }
 

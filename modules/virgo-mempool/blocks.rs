@@ -39,8 +39,10 @@ use crate::{
     proto::uapi::{
         MemBlock,
         Vuid,
-        MEM_BLOCK_MAX, //
+        MEM_BLOCK_MAX,
+        MEM_F_STRIPE, //
     },
+    remote::Stripes,
 };
 
 /// Slots of a fragment, as in the original's table.
@@ -81,11 +83,18 @@ pub(crate) struct Block {
     cost: u64,
     created_ns: u64,
     maker: Maker,
+    /// Where its bytes are, if that is not here.
+    stripes: Option<Stripes>,
     #[pin]
     body: BhSpinLock<Body>,
 }
 
 impl Block {
+    /// Where the bytes are, if not here.
+    pub(crate) fn stripes(&self) -> Option<&Stripes> {
+        self.stripes.as_ref()
+    }
+
     pub(crate) fn length(&self) -> usize {
         self.length
     }
@@ -254,6 +263,15 @@ pub(crate) fn node_of(vuid: &Vuid) -> u32 {
     Handle::new(vuid).node
 }
 
+/// The same handle, with the node in it, if it has none.
+pub(crate) fn on_node(vuid: &Vuid, node: u32) -> Vuid {
+    let handle = Handle::new(vuid);
+    match handle.node {
+        0 => Handle { node, ..handle }.vuid(),
+        _ => *vuid,
+    }
+}
+
 impl Blocks {
     pub(crate) fn new(limit: u64, most: u32) -> impl PinInit<Self> {
         pin_init!(Self {
@@ -325,7 +343,32 @@ impl Blocks {
             // CAST: usize fits u64.
             length.next_multiple_of(PAGE_SIZE as u64)
         };
-        let cost = whole.saturating_add(BLOCK_COST);
+        self.reserve(node, size, whole, None, maker, flags)
+    }
+
+    /// Makes a block whose bytes are elsewhere. `ENOSPC`, `ENOMEM`. May sleep.
+    pub(crate) fn adopt(
+        &self,
+        node: u32,
+        length: usize,
+        stripes: Stripes,
+        maker: Maker,
+        flags: Flags,
+    ) -> Result<Vuid> {
+        self.reserve(node, length, 0, Some(stripes), maker, flags)
+    }
+
+    /// Makes a block that takes `memory` bytes here, within the limits.
+    fn reserve(
+        &self,
+        node: u32,
+        size: usize,
+        memory: u64,
+        stripes: Option<Stripes>,
+        maker: Maker,
+        flags: Flags,
+    ) -> Result<Vuid> {
+        let cost = memory.saturating_add(BLOCK_COST);
         // Taken at once, so that many at a time do not pass the limit together.
         {
             let mut table = self.table.lock();
@@ -336,7 +379,7 @@ impl Blocks {
             table.bytes = bytes;
             table.blocks = table.blocks.saturating_add(1);
         }
-        let made = self.make(node, size, cost, maker, flags);
+        let made = self.make(node, size, cost, stripes, maker, flags);
         if made.is_err() {
             let mut table = self.table.lock();
             table.bytes = table.bytes.saturating_sub(cost);
@@ -350,10 +393,13 @@ impl Blocks {
         node: u32,
         length: usize,
         cost: u64,
+        stripes: Option<Stripes>,
         maker: Maker,
         flags: Flags,
     ) -> Result<Vuid> {
-        let body = if length <= SMALL_MAX {
+        let body = if stripes.is_some() {
+            Body::Small(KVVec::new())
+        } else if length <= SMALL_MAX {
             Body::Small(KVVec::from_elem(0, length, flags | __GFP_NOWARN)?)
         } else {
             Body::Pages(PageVec::new(length, flags)?)
@@ -364,6 +410,7 @@ impl Blocks {
                 cost,
                 created_ns: monotonic_ns(),
                 maker,
+                stripes,
                 body <- new_bh_spinlock!(body, c"virgo_mempool_block"),
             }),
             flags,
@@ -395,14 +442,14 @@ impl Blocks {
             .ok_or(estale())
     }
 
-    /// Gives a block back; who reads or writes it just now still can. `ESTALE`.
-    pub(crate) fn free(&self, vuid: &Vuid) -> Result {
+    /// Gives a block back; who reads or writes it just now still can. The block, of which the parts
+    /// elsewhere are the caller's to free. `ESTALE`.
+    pub(crate) fn free(&self, vuid: &Vuid) -> Result<Arc<Block>> {
         let handle = Handle::new(vuid);
         let (block, fragment) = self.table.lock().take(&handle).ok_or(estale())?;
         // Outside the lock: it may be much memory.
-        drop(block);
         drop(fragment);
-        Ok(())
+        Ok(block)
     }
 
     /// Lists up to `most` blocks; how many there are. May sleep.
@@ -447,7 +494,11 @@ impl Blocks {
                     // CAST: usize fits u64.
                     length: block.length as u64,
                     created_ns: block.created_ns,
-                    flags: 0,
+                    flags: if block.stripes.is_some() {
+                        MEM_F_STRIPE
+                    } else {
+                        0
+                    },
                     uid: block.maker.uid,
                     pid: block.maker.pid,
                     node,

@@ -10,14 +10,20 @@ use kernel::{
 
 use crate::{
     blocks::{
+        self,
         Blocks,
         Maker, //
     },
     door::Port,
     lib::{
+        cluster::{
+            self,
+            NodeId, //
+        },
         compat,
         service::{
             Module,
+            RemoteReply,
             Service, //
         },
         task,
@@ -53,6 +59,11 @@ use crate::{
         MemStat,
         MemTake, //
     },
+    remote::{
+        self,
+        Place,
+        Target, //
+    },
     share::Share,
     store::{
         Context,
@@ -68,8 +79,6 @@ use crate::{
     },
 };
 
-/// Bytes that are copied at once between a block and user space.
-const BOUNCE: usize = 65536;
 /// The most room for the records of one scan.
 const SCAN_MAX: usize = 80 << 20;
 
@@ -86,8 +95,16 @@ pub(crate) struct Pool {
 }
 
 impl Failure {
+    /// As an ioctl that stores tells it.
+    pub(crate) fn put_errno(self, mode: Mode) -> Error {
+        match (self, mode) {
+            (Failure::NotStored, Mode::Add) => EEXIST,
+            (failure, _) => failure.errno(),
+        }
+    }
+
     /// As an ioctl tells it.
-    fn errno(self) -> Error {
+    pub(crate) fn errno(self) -> Error {
         match self {
             Failure::Exists => compat::estale(),
             Failure::NotFound => ENOENT,
@@ -123,15 +140,19 @@ impl Key {
     }
 }
 
-/// Whether a named value is to be sought here.
-fn here(flags: u32, allowed: u32, node: u32) -> Result {
+/// On which other node a named value is to be sought; `None`: here.
+fn route(flags: u32, allowed: u32, node: u32, key: &Key) -> Result<Option<NodeId>> {
     if flags & !(allowed | uapi::MEM_F_LOCAL) != 0 {
         return Err(EINVAL);
     }
-    if node != uapi::MEM_NODE_ANY {
-        return Err(compat::enotconn());
+    if flags & uapi::MEM_F_LOCAL != 0 {
+        return Ok(None);
     }
-    Ok(())
+    if node == uapi::MEM_NODE_ANY {
+        return Ok(remote::owner(key.get()));
+    }
+    let node = NodeId::from_number(node);
+    Ok((node != cluster::me()).then_some(node))
 }
 
 impl Pool {
@@ -159,9 +180,12 @@ impl Pool {
         self.clockwork.arm(work::next(1));
     }
 
-    /// This node's number.
+    /// This node's number; 0 without a cluster.
     pub(crate) fn node(&self) -> u32 {
-        0
+        if cluster::alone() {
+            return 0;
+        }
+        cluster::me().number()
     }
 
     // ----------------------------------------------------------- blocks
@@ -180,20 +204,29 @@ impl Pool {
         {
             return Err(EINVAL);
         }
-        if value.flags != 0 || value.node != uapi::MEM_NODE_ANY {
-            return Err(compat::enotconn());
-        }
         let (uid, pid) = task::caller();
         let maker = Maker { uid, pid };
-        let node = self.node();
-        let vuid = self
-            .blocks
-            .malloc(node, value.length, maker, GFP_KERNEL_ACCOUNT)?;
+        let policy = (value.flags & uapi::MEM_F_POLICY != 0).then_some(value.policy);
+        let vuid = if value.flags & uapi::MEM_F_STRIPE != 0 {
+            if policy.is_some() || value.node != uapi::MEM_NODE_ANY {
+                return Err(EINVAL);
+            }
+            remote::malloc_striped(self, value.length, value.chunk, maker, GFP_KERNEL_ACCOUNT)?
+        } else {
+            match remote::place(value.node, policy)? {
+                Place::Here => {
+                    let node = self.node();
+                    self.blocks
+                        .malloc(node, value.length, maker, GFP_KERNEL_ACCOUNT)?
+                }
+                Place::On(node) => remote::malloc(node, value.length)?,
+            }
+        };
         value.vuid = vuid;
-        value.node = node;
+        value.node = blocks::node_of(&vuid);
         if let Err(error) = request.write_back() {
             // The caller does not learn of it.
-            let _ = self.blocks.free(&vuid);
+            let _ = remote::free_any(self, &vuid);
             return Err(error);
         }
         Ok(0)
@@ -202,27 +235,33 @@ impl Pool {
     fn io(&self, arg: Arg, set: bool) -> Result<isize> {
         let mut request = arg.read::<MemIo>()?;
         let value = &mut request.value;
-        if value.flags != 0 || value.reserved != [0; 2] {
+        if value.flags != 0 || value.node != 0 || value.reserved0 != 0 || value.reserved != 0 {
             return Err(EINVAL);
         }
-        let block = self.blocks.find(&value.vuid)?;
+        let target = match Target::find(self, &value.vuid) {
+            Ok(target) => target,
+            Err(failed) => {
+                value.node = failed.node;
+                request.write_back()?;
+                return Err(failed.error);
+            }
+        };
+        let block_length = target.length();
         let offset = usize::try_from(value.offset).map_err(|_| ERANGE)?;
         let length = usize::try_from(value.length).map_err(|_| ERANGE)?;
         // CAST: usize fits u64.
-        value.block_length = block.length() as u64;
-        let total = if set {
-            block.check(offset, length)?;
-            length
-        } else {
-            let left = block.length().checked_sub(offset).ok_or(ERANGE)?;
-            length.min(left)
-        };
+        value.block_length = block_length as u64;
+        let left = block_length.checked_sub(offset).ok_or(ERANGE)?;
+        if set && length > left {
+            return Err(ERANGE);
+        }
+        let total = length.min(left);
         let mut small = [0; 256];
         let mut large;
         let bounce: &mut [u8] = if total <= small.len() {
             &mut small
         } else {
-            large = KVVec::from_elem(0, total.min(BOUNCE), GFP_KERNEL)?;
+            large = KVVec::from_elem(0, total.min(target.step()), GFP_KERNEL)?;
             &mut large
         };
         let mut done = 0usize;
@@ -232,11 +271,20 @@ impl Pool {
             let at = offset.saturating_add(done);
             // CAST: usize fits u64.
             let address = value.address.checked_add(done as u64).ok_or(EFAULT)?;
-            if set {
+            let result = if set {
                 copy_in(address, bytes)?;
-                block.write(at, bytes)?;
+                target.write(self, at, bytes)
             } else {
-                block.read(at, bytes)?;
+                target.read(self, at, bytes)
+            };
+            if let Err(failed) = result {
+                value.node = failed.node;
+                // CAST: usize fits u64.
+                value.length = done as u64;
+                request.write_back()?;
+                return Err(failed.error);
+            }
+            if !set {
                 copy_out(address, bytes)?;
             }
             done = done.saturating_add(part);
@@ -252,7 +300,7 @@ impl Pool {
         if request.value.flags != 0 || request.value.reserved != [0; 2] {
             return Err(EINVAL);
         }
-        self.blocks.free(&request.value.vuid)?;
+        remote::free_any(self, &request.value.vuid).map_err(|failed| failed.error)?;
         Ok(0)
     }
 
@@ -323,20 +371,12 @@ impl Pool {
         if value.reserved0 != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
         }
-        here(value.flags, 0, value.node)?;
-        let (mode, with_cas) = match value.mode {
-            uapi::MEM_PUT_SET => (Mode::Set, false),
-            uapi::MEM_PUT_ADD => (Mode::Add, false),
-            uapi::MEM_PUT_REPLACE => (Mode::Replace, false),
-            uapi::MEM_PUT_APPEND => (Mode::Append, false),
-            uapi::MEM_PUT_PREPEND => (Mode::Prepend, false),
-            uapi::MEM_PUT_CAS => (Mode::Set, true),
-            _ => return Err(EINVAL),
-        };
+        let (mode, with_cas) = remote::mode_of(value.mode).ok_or(EINVAL)?;
         if !with_cas && value.cas != 0 {
             return Err(EINVAL);
         }
         let key = Key::read(value.key, value.key_len)?;
+        let route = route(value.flags, 0, value.node, &key)?;
         // CAST: u32 fits usize.
         let length = value.value_len as usize;
         if !self.store.fits(key.length, length) {
@@ -351,6 +391,16 @@ impl Pool {
             &mut large
         };
         copy_in(value.value, bytes)?;
+        if let Some(node) = route {
+            value.node = node.number();
+            let (mode, flags, exptime) = (value.mode, value.item_flags, value.exptime);
+            let stored = remote::put(node, mode, flags, exptime, value.cas, key.get(), bytes);
+            if let Ok(cas) = &stored {
+                value.cas = *cas;
+            }
+            request.write_back()?;
+            return stored.map(|_| 0);
+        }
         let put = PutRequest {
             flags: value.item_flags,
             exp: self.store.expiry(value.exptime),
@@ -359,10 +409,7 @@ impl Pool {
             ..PutRequest::new(key.get(), bytes)
         };
         let stored = self.store.put(&put, Context::Caller);
-        let stored = stored.map_err(|failure| match (failure, mode) {
-            (Failure::NotStored, Mode::Add) => EEXIST,
-            (failure, _) => failure.errno(),
-        })?;
+        let stored = stored.map_err(|failure| failure.put_errno(mode))?;
         value.cas = stored.cas;
         value.node = self.node();
         request.write_back()?;
@@ -376,11 +423,35 @@ impl Pool {
         if value.reserved0 != 0 || value.reserved != [0; 2] || (!touch && value.exptime != 0) {
             return Err(EINVAL);
         }
-        here(value.flags, uapi::MEM_F_TOUCH, value.node)?;
         let key = Key::read(value.key, value.key_len)?;
+        let route = route(value.flags, uapi::MEM_F_TOUCH, value.node, &key)?;
         let exp = touch.then(|| self.store.expiry(value.exptime));
         // CAST: u32 fits usize.
         let capacity = value.capacity as usize;
+        if let Some(node) = route {
+            value.node = node.number();
+            let exptime = touch.then_some(value.exptime);
+            let got = match remote::take(node, key.get(), capacity, exptime) {
+                Ok(got) => got,
+                Err(error) => {
+                    request.write_back()?;
+                    return Err(error);
+                }
+            };
+            value.value_len = got.length;
+            value.item_flags = got.flags;
+            value.cas = got.cas;
+            value.exptime = got.left;
+            // CAST: u32 fits usize.
+            if got.length as usize > capacity || got.value.len() < got.length as usize {
+                request.write_back()?;
+                return Err(compat::emsgsize());
+            }
+            copy_out(value.value, &got.value)?;
+            request.write_back()?;
+            return Ok(0);
+        }
+        value.node = self.node();
         let mut small = [0; 512];
         let mut large: KVVec<u8> = KVVec::new();
         loop {
@@ -395,7 +466,6 @@ impl Pool {
             value.item_flags = got.flags;
             value.cas = got.cas;
             value.exptime = got.left;
-            value.node = self.node();
             // CAST: u32 fits usize.
             let length = got.length as usize;
             if length > capacity {
@@ -421,8 +491,13 @@ impl Pool {
         if value.reserved != [0; 2] {
             return Err(EINVAL);
         }
-        here(value.flags, 0, value.node)?;
         let key = Key::read(value.key, value.key_len)?;
+        if let Some(node) = route(value.flags, 0, value.node, &key)? {
+            value.node = node.number();
+            let gone = remote::delete(node, key.get(), value.cas);
+            request.write_back()?;
+            return gone.map(|()| 0);
+        }
         let cas = (value.cas != 0).then_some(value.cas);
         self.store.delete(key.get(), cas).map_err(Failure::errno)?;
         value.node = self.node();
@@ -438,8 +513,19 @@ impl Pool {
             return Err(EINVAL);
         }
         let known = uapi::MEM_F_CREATE | uapi::MEM_F_DECREMENT;
-        here(value.flags, known, value.node)?;
         let key = Key::read(value.key, value.key_len)?;
+        if let Some(node) = route(value.flags, known, value.node, &key)? {
+            value.node = node.number();
+            let decrement = value.flags & uapi::MEM_F_DECREMENT != 0;
+            let initial = create.then_some((value.initial, value.exptime));
+            let counted = remote::count(node, key.get(), value.delta, decrement, initial);
+            if let Ok((number, cas)) = &counted {
+                value.value = *number;
+                value.cas = *cas;
+            }
+            request.write_back()?;
+            return counted.map(|_| 0);
+        }
         let count = CountRequest {
             key: key.get(),
             delta: value.delta,
@@ -712,6 +798,16 @@ impl Service for Pool {
 
     fn ioctl(&self, command: u32, argument: usize) -> Result<isize> {
         self.command(command, argument)
+    }
+
+    fn remote(
+        &self,
+        _from: NodeId,
+        operation: u32,
+        input: &[u8],
+        output: &mut RemoteReply,
+    ) -> Result {
+        remote::serve(self, operation, input, output)
     }
 
     /// Operation 0: the value of the key `input`, into `output`; its length, even where that is

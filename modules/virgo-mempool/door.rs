@@ -15,14 +15,16 @@ use kernel::{
 
 use crate::{
     blocks::{
-        self,
         Block,
         Blocks,
         Maker, //
     },
     control::Pool,
     lib::{
-        compat::estale,
+        compat::{
+            eremote,
+            estale, //
+        },
         listener::{
             Addr,
             Config,
@@ -47,7 +49,7 @@ use crate::{
         },
         uapi::Vuid, //
     },
-    stats,
+    remote, stats,
     store::{
         Context,
         CountRequest,
@@ -364,7 +366,13 @@ impl Door {
             Err(Failure::NotStored) => answer(out, b"NOT_STORED\r\n"),
             Err(Failure::TooLarge) => answer(out, memcached::TOO_LARGE),
             Err(Failure::WouldSleep) => return Consumed::sleep(0),
-            Err(Failure::NoMemory | Failure::NotNumber) => answer(out, memcached::NO_MEMORY),
+            Err(Failure::NoMemory | Failure::NotNumber) => {
+                answer(out, memcached::NO_MEMORY);
+                if put.mode == Mode::Set {
+                    // As above.
+                    let _ = store.delete(put.key, None);
+                }
+            }
         }
         Consumed::done(whole)
     }
@@ -539,17 +547,22 @@ impl Door {
 
     /// Finds a block of this node.
     fn find(&self, vuid: &Vuid) -> Result<Arc<Block>> {
-        let node = blocks::node_of(vuid);
-        if node != self.pool.node() {
-            return Err(estale());
+        if remote::node_of(vuid).is_some() {
+            return Err(eremote());
         }
-        self.blocks().find(vuid)
+        let block = self.blocks().find(vuid)?;
+        if block.stripes().is_some() {
+            return Err(eremote());
+        }
+        Ok(block)
     }
 
     fn tell(error: Error, out: &mut Reply) {
         use core::fmt::Write;
         let answer: &[u8] = if error == estale() {
             b"ERR vuid no such block, or it was freed\r\n"
+        } else if error == eremote() {
+            b"ERR node the block is on another node: by ioctl it is reached from here\r\n"
         } else if error == ERANGE {
             b"ERR range past the end of the block\r\n"
         } else if error == EFBIG {

@@ -508,7 +508,13 @@ pub(crate) fn serve(
         Err(Failure::WouldSleep) => return Consumed::sleep(0),
         Err(Failure::NotNumber) => out.push(memcached::NOT_NUMBER),
         Err(Failure::TooLarge) => out.push(memcached::TOO_LARGE),
-        Err(_) => out.push(memcached::NO_MEMORY),
+        Err(_) => {
+            out.push(memcached::NO_MEMORY);
+            if matches!(verb, MetaVerb::Set(_)) {
+                // As memcached: what was there would be out of date.
+                let _ = store.delete(name, None);
+            }
+        }
     }
     Consumed::done(whole)
 }

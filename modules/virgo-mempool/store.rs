@@ -433,8 +433,12 @@ impl Store {
     }
 
     /// Not to evict means that the limit is kept before, not after: sees that there is room for so
-    /// many bytes, until the promise is dropped, by when they are held.
+    /// many bytes, until the promise is dropped, by when they are held. More than there could ever
+    /// be are refused in any case.
     fn promise(&self, bytes: u64) -> Result<Option<Promise<'_>>, Failure> {
+        if bytes.saturating_add(SEGMENT_COST) > self.memory_limit() {
+            return Err(Failure::NoMemory);
+        }
         if self.evicts() {
             return Ok(None);
         }
@@ -442,10 +446,7 @@ impl Store {
         let promise = Promise { store: self, bytes };
         // With those of others: all of them together are to fit.
         let fits = || {
-            let all = self
-                .held
-                .get()
-                .saturating_add(self.promised.load(Relaxed));
+            let all = self.held.get().saturating_add(self.promised.load(Relaxed));
             all <= self.memory_limit()
         };
         if !fits() {

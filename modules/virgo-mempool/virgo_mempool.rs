@@ -26,6 +26,7 @@ mod device;
 mod door;
 mod memory;
 mod meta;
+mod remote;
 mod share;
 mod stats;
 mod store;

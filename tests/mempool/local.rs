@@ -173,6 +173,34 @@ fn blocks_by_ioctl() {
     }
 }
 
+/// Without a cluster the one node that there is, is the choice of each way to choose.
+#[test]
+fn blocks_by_policy_on_one_node() {
+    let _pool = pool("");
+    let device = Device::control();
+    for policy in [
+        uapi::MEM_POLICY_DEFAULT,
+        uapi::MEM_POLICY_LEAST_LOADED,
+        uapi::MEM_POLICY_RANDOM,
+        uapi::MEM_POLICY_TWO_CHOICES,
+    ] {
+        let mut request = sized!(MemMalloc {
+            flags: uapi::MEM_F_POLICY,
+            policy: policy,
+            length: 10,
+        });
+        assert_eq!(
+            sys::ioctl(&device, uapi::MEM_IOC_MALLOC, &mut request),
+            Ok(0),
+            "policy {policy}"
+        );
+        assert_eq!(set(&device, request.vuid, 0, b"0123456789"), Ok(10));
+        assert_eq!(get(&device, request.vuid, 5, 10), Ok(b"56789".to_vec()));
+        assert_eq!(free(&device, request.vuid), Ok(()));
+    }
+    assert_eq!(stat(&device).blocks, 0);
+}
+
 #[test]
 fn the_table_of_blocks_grows_and_shrinks() {
     let _pool = pool("");

@@ -242,7 +242,10 @@ fn what_is_wrong_is_said_and_the_connection_goes_on() {
             ("set a 0 x 1|y", "CLIENT_ERROR bad command line format"),
             ("set a 0 0 -1", "CLIENT_ERROR bad command line format"),
             ("set a 0 0 x", "CLIENT_ERROR bad command line format"),
-            ("set a 0 0 2147483648", "CLIENT_ERROR bad command line format"),
+            (
+                "set a 0 0 2147483648",
+                "CLIENT_ERROR bad command line format",
+            ),
             (
                 "set a 0 0 9223372036854775808",
                 "CLIENT_ERROR bad command line format",

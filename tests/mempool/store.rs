@@ -146,10 +146,16 @@ fn without_eviction_nothing_is_lost() {
     // A lower limit gives nothing up: until there is room again, nothing is stored that needs some.
     client.expect("cache_memlimit 2\r\n", "OK\r\n");
     all(&mut client);
-    client.expect(format!("set new 0 0 100000\r\n{value}\r\n"), format!("{FULL}\r\n"));
+    client.expect(
+        format!("set new 0 0 100000\r\n{value}\r\n"),
+        format!("{FULL}\r\n"),
+    );
     let mut small = Vec::new();
     for n in 0..1000 {
-        match client.ask(format!("set s{n} 0 0 100\r\n{}\r\n", &value[..100])).as_str() {
+        match client
+            .ask(format!("set s{n} 0 0 100\r\n{}\r\n", &value[..100]))
+            .as_str()
+        {
             "STORED" => small.push(n),
             answer => assert_eq!(answer, FULL),
         }
@@ -172,6 +178,13 @@ fn a_value_that_never_fits_is_refused() {
     let mut client = Client::new();
     client.expect("set a 0 0 1\r\nx\r\n", "STORED\r\n");
     let value = "v".repeat(2_000_000);
+    client.expect(
+        format!("set big 0 0 2000000\r\n{value}\r\n"),
+        "SERVER_ERROR out of memory storing object\r\n",
+    );
+    client.expect("get big a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+    // What was there would be out of date.
+    client.expect("set big 0 0 1\r\nx\r\n", "STORED\r\n");
     client.expect(
         format!("set big 0 0 2000000\r\n{value}\r\n"),
         "SERVER_ERROR out of memory storing object\r\n",

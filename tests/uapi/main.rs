@@ -306,6 +306,8 @@ fn mempool_rows(rows: &mut Rows) {
             length,
             address,
             block_length,
+            node,
+            reserved0,
             reserved
         ]
     );

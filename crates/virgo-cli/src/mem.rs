@@ -17,6 +17,7 @@ use serde_json::{json, Value as Json};
 use virgo::mempool::{
     Change, Expiry, MappedCache, Mempool, Mode, Owner, Place, Policy, Put, Value, Vuid,
 };
+use virgo::Control;
 
 use crate::cli::mem::{self as cli, Mem, OnOff};
 use crate::text::{self, Align, Table};
@@ -36,7 +37,7 @@ pub(crate) fn run(command: Mem, json: bool) -> anyhow::Result<ExitCode> {
         Mem::Stat => stat(json),
         Mem::Put(options) => put(&options, json),
         Mem::Take(options) => take(&options, json),
-        Mem::Delete { keys, owner } => delete(&keys, owner),
+        Mem::Delete { keys, owner } => delete(&keys, &owner),
         Mem::Count(options) => count(&options, json),
         Mem::Keys(options) => keys(&options, json),
         Mem::Flush { after } => {
@@ -51,18 +52,26 @@ pub(crate) fn run(command: Mem, json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn owner(options: cli::Owner) -> Owner {
-    match options {
-        cli::Owner { here: true, .. } => Owner::Here,
-        cli::Owner {
-            node: Some(node), ..
-        } => Owner::Node(node),
-        cli::Owner { .. } => Owner::ByKey,
-    }
+/// The number of a node that is named by its address or its number.
+fn node(words: &str) -> anyhow::Result<u32> {
+    let nodes = Control::open()?.nodes()?.nodes;
+    Ok(crate::nodes::find(&nodes, words)?.id.0)
 }
 
-fn open(options: cli::Owner) -> anyhow::Result<Mempool> {
-    Ok(Mempool::open()?.on(owner(options)))
+fn open(options: &cli::Owner) -> anyhow::Result<Mempool> {
+    let owner = match options {
+        cli::Owner { here: true, .. } => Owner::Here,
+        cli::Owner {
+            node: Some(words), ..
+        } => Owner::Node(node(words)?),
+        cli::Owner { .. } => Owner::ByKey,
+    };
+    Ok(Mempool::open()?.on(owner))
+}
+
+/// A node's number as "virgo nodes" writes it; none where there is no cluster.
+fn node_text(node: u32) -> Option<String> {
+    (node != 0).then(|| format!("{node:08x}"))
 }
 
 /// Where data come from.
@@ -209,8 +218,8 @@ fn progress(total: Option<u64>, bytes: bool, quiet: bool) -> ProgressBar {
 }
 
 fn malloc(options: &cli::Malloc, json: bool) -> anyhow::Result<ExitCode> {
-    let place = match (options.node, options.policy, options.stripe) {
-        (Some(node), _, _) => Place::Node(node),
+    let place = match (&options.node, options.policy, options.stripe) {
+        (Some(words), _, _) => Place::Node(node(words)?),
         (_, Some(policy), _) => Place::Chosen(match policy {
             cli::Policy::Default => Policy::Default,
             cli::Policy::LeastLoaded => Policy::LeastLoaded,
@@ -340,7 +349,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
                     "striped": block.striped,
                     "uid": block.uid,
                     "pid": block.pid,
-                    "node": block.node,
+                    "node": node_text(block.node),
                 })
             })
             .collect();
@@ -363,7 +372,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
             block.vuid.to_string(),
             block.length.to_string(),
             span(age(block.created_ns)),
-            block.node.to_string(),
+            node_text(block.node).unwrap_or_else(|| "-".into()),
             or_network(block.uid),
             or_network(block.pid),
             if block.striped { "striped" } else { "" }.into(),
@@ -382,7 +391,7 @@ fn stat(json: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if json {
         let value = json!({
-            "node": stat.node,
+            "node": node_text(stat.node),
             "up_s": up,
             "items": stat.items,
             "item_bytes": stat.item_bytes,
@@ -466,7 +475,7 @@ fn stat(json: bool) -> anyhow::Result<ExitCode> {
 fn put(options: &cli::Put, json: bool) -> anyhow::Result<ExitCode> {
     // The most that item_max can be set to.
     const MOST: usize = 64 << 20;
-    let pool = open(options.owner)?;
+    let pool = open(&options.owner)?;
     let value = Source::new(options.value.as_deref(), options.file.as_ref())?.whole(MOST)?;
     let mode = match (options.cas, options) {
         (Some(cas), _) => Mode::Cas(cas),
@@ -483,7 +492,8 @@ fn put(options: &cli::Put, json: bool) -> anyhow::Result<ExitCode> {
     };
     let stored = pool.put(options.key.as_bytes(), &value, how)?;
     if json {
-        let value = json!({ "key": options.key, "cas": stored.cas, "node": stored.node });
+        let value =
+            json!({ "key": options.key, "cas": stored.cas, "node": node_text(stored.node) });
         writeln!(io::stdout().lock(), "{value}")?;
     }
     Ok(ExitCode::SUCCESS)
@@ -501,7 +511,7 @@ fn put_bytes(into: &mut serde_json::Map<String, Json>, name: &str, bytes: &[u8])
 }
 
 fn take(options: &cli::Take, json: bool) -> anyhow::Result<ExitCode> {
-    let pool = open(options.owner)?;
+    let pool = open(&options.owner)?;
     let key = options.key.as_bytes();
     let found = match options.touch {
         None => pool.take(key)?,
@@ -534,12 +544,12 @@ fn described(key: &str, value: &Value) -> Json {
     all.insert("flags".into(), value.flags.into());
     all.insert("cas".into(), value.cas.into());
     all.insert("ttl_s".into(), value.ttl.into());
-    all.insert("node".into(), value.node.into());
+    all.insert("node".into(), node_text(value.node).into());
     put_bytes(&mut all, "value", &value.data);
     all.into()
 }
 
-fn delete(keys: &[String], options: cli::Owner) -> anyhow::Result<ExitCode> {
+fn delete(keys: &[String], options: &cli::Owner) -> anyhow::Result<ExitCode> {
     let pool = open(options)?;
     let mut code = ExitCode::SUCCESS;
     for key in keys {
@@ -555,7 +565,7 @@ fn delete(keys: &[String], options: cli::Owner) -> anyhow::Result<ExitCode> {
 }
 
 fn count(options: &cli::Count, json: bool) -> anyhow::Result<ExitCode> {
-    let pool = open(options.owner)?;
+    let pool = open(&options.owner)?;
     let key = options.key.as_bytes();
     let number = if options.down {
         pool.decrement(key, options.delta, options.initial)?

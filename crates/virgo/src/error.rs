@@ -165,6 +165,8 @@ pub struct Error {
     action: Action,
     errno: Option<Errno>,
     layout: Option<LayoutError>,
+    /// The node that it is about, if it is another's.
+    node: Option<u32>,
 }
 
 impl Error {
@@ -173,6 +175,15 @@ impl Error {
             action,
             errno: Some(errno),
             layout: None,
+            node: None,
+        }
+    }
+
+    /// Says which node it is about; 0 for this one.
+    pub(crate) fn at(self, node: u32) -> Self {
+        Error {
+            node: (node != 0).then_some(node),
+            ..self
         }
     }
 
@@ -181,6 +192,7 @@ impl Error {
             action: Action::Layout,
             errno: None,
             layout: Some(error),
+            node: None,
         }
     }
 
@@ -189,6 +201,7 @@ impl Error {
             action: Action::Table,
             errno: None,
             layout: Some(error),
+            node: None,
         }
     }
 
@@ -202,10 +215,21 @@ impl Error {
         self.errno.map(Errno::raw_os_error)
     }
 
+    /// The number of the node that it is about, if that is another one.
+    pub fn node(&self) -> Option<u32> {
+        self.node
+    }
+
     /// Why it failed, in words.
     pub fn why(&self) -> String {
         match (self.errno, self.layout) {
-            (Some(errno), _) => explain(&self.action, errno.raw_os_error()).0,
+            (Some(errno), _) => {
+                let why = explain(&self.action, errno.raw_os_error()).0;
+                match self.node {
+                    Some(node) => format!("{why} (node {node:08x})"),
+                    None => why,
+                }
+            }
             (None, Some(layout)) => layout.to_string(),
             (None, None) => "the reason is not known".into(),
         }

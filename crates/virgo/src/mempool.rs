@@ -115,16 +115,19 @@ impl Mempool {
 
     /// `SET`: writes `data` from `offset` on, all of it or (past the block's end) nothing.
     pub fn set(&self, vuid: Vuid, offset: u64, data: &[u8]) -> Result<()> {
-        sys::mem_set(&self.fd, &mut io(vuid, offset), data)
-            .map_err(|errno| Error::new(Action::SetBlock(vuid.to_string()), errno))
+        let mut argument = io(vuid, offset);
+        sys::mem_set(&self.fd, &mut argument, data).map_err(|errno| {
+            Error::new(Action::SetBlock(vuid.to_string()), errno).at(argument.node)
+        })
     }
 
     /// `GET`: reads from `offset` up to the block's end or the end of `room`; how much it was, and
     /// the block's length.
     pub fn get(&self, vuid: Vuid, offset: u64, room: &mut [u8]) -> Result<(usize, u64)> {
         let mut argument = io(vuid, offset);
-        sys::mem_get(&self.fd, &mut argument, room)
-            .map_err(|errno| Error::new(Action::GetBlock(vuid.to_string()), errno))?;
+        sys::mem_get(&self.fd, &mut argument, room).map_err(|errno| {
+            Error::new(Action::GetBlock(vuid.to_string()), errno).at(argument.node)
+        })?;
         let length = usize::try_from(argument.length).unwrap_or(room.len());
         Ok((length.min(room.len()), argument.block_length))
     }
@@ -202,7 +205,7 @@ impl Mempool {
             ..Default::default()
         };
         sys::mem_put(&self.fd, &mut argument, key, value)
-            .map_err(|errno| Error::new(Action::Put(named(key)), errno))?;
+            .map_err(|errno| Error::new(Action::Put(named(key)), errno).at(argument.node))?;
         Ok(Stored {
             cas: argument.cas,
             node: argument.node,
@@ -263,8 +266,10 @@ impl Mempool {
                     }));
                 }
                 Ok((argument, false)) => data.resize(room_for(&argument), 0),
-                Err(Errno::NOENT) => return Ok(None),
-                Err(errno) => return Err(Error::new(Action::Take(named(key)), errno)),
+                Err((Errno::NOENT, _)) => return Ok(None),
+                Err((errno, node)) => {
+                    return Err(Error::new(Action::Take(named(key)), errno).at(node));
+                }
             }
         }
     }
@@ -276,18 +281,18 @@ impl Mempool {
     pub fn take_into(&self, key: &[u8], room: &mut [u8]) -> Result<Option<Taken>> {
         match self.take_raw(key, room, None) {
             Ok((argument, _)) => Ok(Some(Taken::from(&argument))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::new(Action::Take(named(key)), errno)),
+            Err((Errno::NOENT, _)) => Ok(None),
+            Err((errno, node)) => Err(Error::new(Action::Take(named(key)), errno).at(node)),
         }
     }
 
-    /// The kernel's answer, and whether the value fitted.
+    /// The kernel's answer, and whether the value fitted; or the error, and the node that was asked.
     fn take_raw(
         &self,
         key: &[u8],
         room: &mut [u8],
         touch: Option<Expiry>,
-    ) -> std::result::Result<(uapi::MemTake, bool), Errno> {
+    ) -> std::result::Result<(uapi::MemTake, bool), (Errno, u32)> {
         let mut argument = uapi::MemTake {
             size: size_of::<uapi::MemTake>() as u32,
             flags: self.owner.flags(),
@@ -301,7 +306,7 @@ impl Mempool {
         match sys::mem_take(&self.fd, &mut argument, key, room) {
             Ok(()) => Ok((argument, true)),
             Err(Errno::MSGSIZE) => Ok((argument, false)),
-            Err(errno) => Err(errno),
+            Err(errno) => Err((errno, argument.node)),
         }
     }
 
@@ -309,8 +314,8 @@ impl Mempool {
     pub fn touch(&self, key: &[u8], expiry: Expiry) -> Result<bool> {
         match self.take_raw(key, &mut [], Some(expiry)) {
             Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(Error::new(Action::Take(named(key)), errno)),
+            Err((Errno::NOENT, _)) => Ok(false),
+            Err((errno, node)) => Err(Error::new(Action::Take(named(key)), errno).at(node)),
         }
     }
 
@@ -332,7 +337,7 @@ impl Mempool {
         match sys::mem_drop(&self.fd, &mut argument, key) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT | Errno::STALE) => Ok(false),
-            Err(errno) => Err(Error::new(Action::Delete(named(key)), errno)),
+            Err(errno) => Err(Error::new(Action::Delete(named(key)), errno).at(argument.node)),
         }
     }
 
@@ -370,7 +375,7 @@ impl Mempool {
         match sys::mem_count(&self.fd, &mut argument, key) {
             Ok(()) => Ok(Some(argument.value)),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::new(Action::Count(named(key)), errno)),
+            Err(errno) => Err(Error::new(Action::Count(named(key)), errno).at(argument.node)),
         }
     }
 

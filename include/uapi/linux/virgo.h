@@ -515,6 +515,8 @@ struct virgo_mem_malloc {
  * @length: in: bytes to copy; out: bytes copied.
  * @address: in: the caller's memory.
  * @block_length: out: bytes of the block.
+ * @node: in: must be zero; out: with an error of another node, which one.
+ * @reserved0: in: must be zero.
  * @reserved: in: must be zero.
  *
  * GET copies up to the block's end and says in @length how much it was. SET past
@@ -529,7 +531,9 @@ struct virgo_mem_io {
 	__u64 length;
 	__u64 address;
 	__u64 block_length;
-	__u64 reserved[2];
+	__u32 node;
+	__u32 reserved0;
+	__u64 reserved;
 };
 
 /**

@@ -163,9 +163,9 @@ pub(crate) struct Malloc {
     /// Bytes, 1 to 64M; K and M are powers of 1024
     #[arg(value_parser = size)]
     pub(crate) size: u64,
-    /// On this node; else where it is made
-    #[arg(long, value_name = "N", conflicts_with_all = ["policy", "stripe"])]
-    pub(crate) node: Option<u32>,
+    /// On this node: an address or a number, as "virgo nodes" shows them; else where it is made
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["policy", "stripe"])]
+    pub(crate) node: Option<String>,
     /// On the node that is chosen so
     #[arg(long, value_enum, conflicts_with = "stripe")]
     pub(crate) policy: Option<Policy>,
@@ -219,15 +219,15 @@ pub(crate) struct Get {
     pub(crate) output: Option<PathBuf>,
 }
 
-/// Which node keeps a value.
-#[derive(Clone, Copy, Debug, Args)]
+/// Which node keeps a value: the one that owns the key, if nothing is said.
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Owner {
     /// On this node, whichever owns the key
     #[arg(long, conflicts_with = "node")]
     pub(crate) here: bool,
-    /// On the node with this number
-    #[arg(long, value_name = "N")]
-    pub(crate) node: Option<u32>,
+    /// On this node: an address or a number, as "virgo nodes" shows them
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
 }
 
 #[derive(Debug, Args)]

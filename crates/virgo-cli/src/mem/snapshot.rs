@@ -230,7 +230,7 @@ fn check(options: &cli::Load, file: impl Read, length: u64) -> anyhow::Result<u6
 
 fn store(options: &cli::Load, file: impl Read, length: u64) -> anyhow::Result<Loaded> {
     let path = &options.file;
-    let pool = open(options.owner)?;
+    let pool = open(&options.owner)?;
     let bar = progress(Some(length), true, options.quiet);
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file))
         .map_err(|error| cannot_load(path, &error))?;

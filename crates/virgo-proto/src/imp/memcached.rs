@@ -348,8 +348,10 @@ fn parse(text: &[u8], taken: usize) -> Step<'_> {
 fn is_http(text: &[u8]) -> bool {
     let word = Words(text).next().unwrap_or(&[]);
     // Requests of ours, of which only the arguments are wrong.
-    let ours = matches!(word.first(), None | Some(b'a' | b'c' | b'd' | b'g' | b'i' | b's' | b't'))
-        || word.len() < 2
+    let ours = matches!(
+        word.first(),
+        None | Some(b'a' | b'c' | b'd' | b'g' | b'i' | b's' | b't')
+    ) || word.len() < 2
         || (word.len() == 2 && word.starts_with(b"m"))
         || matches!(word, b"replace" | b"prepend" | b"flush_all" | b"verbosity");
     !ours

@@ -515,8 +515,12 @@ pub struct MemIo {
     pub address: u64,
     /// Out: bytes of the block.
     pub block_length: u64,
+    /// In: must be zero; out: with an error of another node, which one.
+    pub node: u32,
     /// In: must be zero.
-    pub reserved: [u64; 2],
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: u64,
 }
 
 /// Give a block back (`struct virgo_mem_free`).
