@@ -8,6 +8,7 @@ mod lifetime;
 mod maps;
 mod others;
 mod programs;
+mod tool;
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
