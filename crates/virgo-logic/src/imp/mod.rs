@@ -15,6 +15,8 @@
 
 pub mod balance;
 pub mod cputime;
+pub mod event_ring;
+pub mod hlc;
 pub mod kv;
 pub mod load;
 pub mod primes;

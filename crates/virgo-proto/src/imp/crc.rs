@@ -40,7 +40,12 @@ static TABLE: [u32; 256] = table();
 /// assert_eq!(virgo_proto::crc::crc32c(b"123456789"), 0xe306_9283);
 /// ```
 pub fn crc32c(data: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
+    crc32c_after(0, data)
+}
+
+/// The checksum of `data` behind bytes whose own is `before` (0: none).
+pub fn crc32c_after(before: u32, data: &[u8]) -> u32 {
+    let mut crc = !before;
     for byte in data {
         // CAST: the low byte is wanted.
         let index = usize::from((crc as u8) ^ byte);

@@ -18,6 +18,8 @@ pub mod beanstalk;
 pub mod call;
 pub mod command;
 pub mod crc;
+pub mod eventlog;
+pub mod eventnet;
 pub mod files;
 pub mod frame;
 pub mod kingcobra;

@@ -1786,3 +1786,128 @@ impl Default for CpupoolFunction {
         }
     }
 }
+
+// EventNet.
+
+/// EventNet's own device.
+pub const EVENTNET_DEVICE: &str = "/dev/virgo-eventnet";
+/// Set whose events are taken.
+pub const EVENTNET_SET_MODULES: u32 = 1 << 0;
+/// Set how long an event waits for others.
+pub const EVENTNET_SET_FLUSH: u32 = 1 << 1;
+/// Set the node that collects.
+pub const EVENTNET_SET_COLLECTOR: u32 = 1 << 2;
+/// Write a message ([`EventnetLog`]).
+pub const EVENTNET_IOC_LOG: u32 = iowr::<EventnetLog>(0x50);
+/// Read the journal ([`EventnetRead`]).
+pub const EVENTNET_IOC_READ: u32 = iowr::<EventnetRead>(0x51);
+/// Numbers ([`EventnetStat`]).
+pub const EVENTNET_IOC_STAT: u32 = iowr::<EventnetStat>(0x52);
+/// Settings ([`EventnetSettings`]).
+pub const EVENTNET_IOC_SETTINGS: u32 = iowr::<EventnetSettings>(0x53);
+
+/// Write a message, as on the port (`struct virgo_eventnet_log`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventnetLog {
+    /// In: `sizeof(struct virgo_eventnet_log)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of the message.
+    pub message: u64,
+    /// In: its length in bytes.
+    pub length: u32,
+    /// Out: this node.
+    pub node: u32,
+    /// Out: its stamp.
+    pub stamp: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Read the journal (`struct virgo_eventnet_read`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventnetRead {
+    /// In: `sizeof(struct virgo_eventnet_read)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address to store the bytes at.
+    pub buffer: u64,
+    /// In: where in the journal to begin.
+    pub position: u64,
+    /// In: room, in bytes.
+    pub capacity: u32,
+    /// Out: bytes that were stored.
+    pub length: u32,
+    /// Out: where to go on.
+    pub next: u64,
+    /// Out: the journal's length.
+    pub end: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Numbers (`struct virgo_eventnet_stat`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventnetStat {
+    /// In: `sizeof(struct virgo_eventnet_stat)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// Out: events of modules in the journal, since it was loaded.
+    pub events: u64,
+    /// Out: messages about events.
+    pub vertices: u64,
+    /// Out: messages about causes.
+    pub edges: u64,
+    /// Out: events of modules that nobody will know.
+    pub lost: u64,
+    /// Out: records of these losses.
+    pub losses: u64,
+    /// Out: messages that were refused.
+    pub refused: u64,
+    /// Out: records of other nodes.
+    pub received: u64,
+    /// Out: own records that the collecting node has.
+    pub forwarded: u64,
+    /// Out: bytes of the journal that it has not been sent.
+    pub behind: u64,
+    /// Out: the journal's length.
+    pub journal_bytes: u64,
+    /// Out: as much of it is in the text files.
+    pub rendered_bytes: u64,
+    /// Out: why the journal cannot be written; 0: it can.
+    pub journal_errno: u32,
+    /// Out: why the text files cannot be written; 0: they can.
+    pub render_errno: u32,
+    /// Out: this node.
+    pub node: u32,
+    /// Out: whose events are taken.
+    pub modules: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 4],
+}
+
+/// Settings (`struct virgo_eventnet_settings`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventnetSettings {
+    /// In: `sizeof(struct virgo_eventnet_settings)`.
+    pub size: u32,
+    /// In: `VIRGO_EVENTNET_SET_` bits.
+    pub flags: u32,
+    /// Whose events are taken: bit `1 << VIRGO_MODULE_x`.
+    pub modules: u32,
+    /// Milliseconds that an event waits for others.
+    pub flush_ms: u32,
+    /// Out: events of each module that wait to be written.
+    pub ring: u32,
+    /// The node that collects; 0: none.
+    pub collector: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 3],
+}
