@@ -120,6 +120,17 @@ pub enum State {
     Down = 3,
 }
 
+impl State {
+    /// In a word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Suspect => "suspect",
+            State::Down => "down",
+        }
+    }
+}
+
 /// A node of the table, as it crosses the boundary of modules.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]

@@ -22,6 +22,10 @@ use kernel::{
 
 use super::{
     cluster::RawNode,
+    event::{
+        RawEvent,
+        SinkOps, //
+    },
     functions::{
         FunctionOps,
         FunctionSlot, //
@@ -255,4 +259,12 @@ extern "C" {
         timeout_ms: u32,
         output: *mut RawBuffer,
     ) -> i32;
+
+    // Likewise, modules/lib/event_exports.rs.
+    pub(super) static virgo_core_event_mask: kernel::sync::atomic::Atomic<u32>;
+    pub(super) fn virgo_core_event_log(event: *const RawEvent) -> u64;
+    pub(super) fn virgo_core_event_attach(ops: *const SinkOps, abi: u32, size: u32) -> i32;
+    pub(super) fn virgo_core_event_detach();
+    pub(super) fn virgo_core_clock_tick() -> u64;
+    pub(super) fn virgo_core_clock_seen(stamp: u64) -> u64;
 }

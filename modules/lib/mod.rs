@@ -12,6 +12,7 @@ pub mod chardev;
 pub mod cluster;
 pub mod compat;
 pub mod crc;
+pub mod event;
 pub mod export;
 pub mod ffi;
 pub mod file;

@@ -80,6 +80,10 @@ sized32! {
     TraceStart: 40,
     TraceStop: 8,
     TraceInfo: 64,
+    EventnetLog: 48,
+    EventnetRead: 64,
+    EventnetStat: 144,
+    EventnetSettings: 48,
 }
 
 /// Largest size that a caller may name: a page, as for the kernel's own extensible structures.

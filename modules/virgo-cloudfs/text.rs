@@ -22,11 +22,16 @@ use crate::{
     },
     handles::Handles,
     lib::{
+        event::{
+            self,
+            EventId, //
+        },
         listener::{
             Consumed,
             Reply,
             Turn, //
         },
+        service::Module,
         workqueue::OwnedQueue, //
     },
     proto::{
@@ -303,6 +308,7 @@ impl Shared {
             let flags = (open::RDWR | open::APPEND) as i32;
             folder.create(root, name, flags, 0o644)?
         };
+        event::log(Module::Cloudfs, b"open", path, EventId::NONE);
         self.handles.insert(place, file, !self.user.read_only)
     }
 

@@ -11,6 +11,8 @@ use kernel::{
 mod cluster_exports;
 #[path = "../lib/crypto.rs"]
 mod crypto;
+#[path = "../lib/event_exports.rs"]
+mod event_exports;
 #[path = "../lib/mod.rs"]
 mod lib;
 #[path = "../lib/load.rs"]

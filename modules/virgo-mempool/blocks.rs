@@ -30,8 +30,10 @@ use kernel::{
 use crate::{
     lib::{
         compat::estale,
+        event,
         pages::PageVec,
         random::random_u32,
+        service::Module,
         spinlock::BhSpinLock,
         time::monotonic_ns, //
     },
@@ -421,6 +423,8 @@ impl Blocks {
             let mut table = self.table.lock();
             if let Some(vuid) = table.place(node, tag, &block, &mut spare) {
                 table.made = table.made.wrapping_add(1);
+                drop(table);
+                event::tell(Module::Mempool, b"malloc", format_args!("{length}"));
                 return Ok(vuid);
             }
             drop(table);
@@ -447,6 +451,7 @@ impl Blocks {
     pub(crate) fn free(&self, vuid: &Vuid) -> Result<Arc<Block>> {
         let handle = Handle::new(vuid);
         let (block, fragment) = self.table.lock().take(&handle).ok_or(estale())?;
+        event::tell(Module::Mempool, b"free", format_args!("{}", block.length));
         // Outside the lock: it may be much memory.
         drop(fragment);
         Ok(block)

@@ -27,6 +27,8 @@ use kernel::{
 
 use crate::{
     lib::{
+        event,
+        service::Module,
         task::{
             self,
             Identity,
@@ -325,6 +327,8 @@ impl Sampler {
             ticker.arm(now_ns);
         }
         state.changed(&self.ring);
+        drop(guard);
+        event::tell(Module::Profiler, b"register", format_args!("{id}"));
         Ok(id)
     }
 
@@ -339,6 +343,7 @@ impl Sampler {
         state.changed(&self.ring);
         drop(guard);
         self.written.notify_all();
+        event::tell(Module::Profiler, b"unregister", format_args!("{id}"));
         Ok(id)
     }
 

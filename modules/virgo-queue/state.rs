@@ -22,8 +22,10 @@ use kernel::prelude::*;
 
 use crate::{
     lib::{
+        event,
         listener::Responder,
         random::random_u32,
+        service::Module,
         time::{
             monotonic_ns,
             wall_clock, //
@@ -1090,6 +1092,7 @@ impl State {
             return Err(Full::Memory);
         }
         self.totals.jobs = self.totals.jobs.saturating_add(1);
+        event::tell(Module::Queue, b"put", format_args!("{id}"));
         if let Some(tube) = self.tubes.get_mut(new.tube) {
             tube.total_jobs = tube.total_jobs.saturating_add(1);
         }
@@ -1317,6 +1320,7 @@ impl State {
         }
         self.unlink(index);
         self.forget(index);
+        event::tell(Module::Queue, b"done", format_args!("{id}"));
         true
     }
 

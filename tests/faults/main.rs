@@ -86,8 +86,10 @@ fn traces() -> Vec<&'static str> {
     [
         "/dev/virgo",
         "/dev/virgo-profiler",
+        "/dev/virgo-eventnet",
         "/proc/virgo",
         "/proc/virgo/profiler",
+        "/proc/virgo/eventnet",
         "/sys/class/virgo",
     ]
     .into_iter()
@@ -170,11 +172,12 @@ fn each_allocation_of(module: &str, needs: &[&str]) {
                     hit,
                     "allocation {nth} was not reached, and the load failed: {e}"
                 );
-                // EFAULT: what failed was the copy of the image or of the parameters.
+                // EFAULT: what failed was the copy of the image or of the parameters. ENOSPC: tmpfs
+                // says so of an inode that it has no memory for.
                 assert!(
                     matches!(
                         e.raw_os_error(),
-                        Some(libc::ENOMEM | libc::EAGAIN | libc::EFAULT)
+                        Some(libc::ENOMEM | libc::EAGAIN | libc::EFAULT | libc::ENOSPC)
                     ),
                     "allocation {nth} failed, and the load said: {e}"
                 );

@@ -142,6 +142,10 @@ plain!(
     MemSettings,
     MemShare,
     MemSeen,
+    EventnetLog,
+    EventnetRead,
+    EventnetStat,
+    EventnetSettings,
 );
 
 /// The bytes of a structure.

@@ -83,6 +83,65 @@ fn cpupool_rows(rows: &mut Rows) {
     }
 }
 
+/// What belongs to EventNet.
+fn eventnet_rows(rows: &mut Rows) {
+    layout!(
+        rows,
+        uapi::EventnetLog,
+        "virgo_eventnet_log",
+        [size, flags, message, length, node, stamp, reserved]
+    );
+    layout!(
+        rows,
+        uapi::EventnetRead,
+        "virgo_eventnet_read",
+        [size, flags, buffer, position, capacity, length, next, end, reserved]
+    );
+    layout!(
+        rows,
+        uapi::EventnetStat,
+        "virgo_eventnet_stat",
+        [
+            size,
+            flags,
+            events,
+            vertices,
+            edges,
+            lost,
+            losses,
+            refused,
+            received,
+            forwarded,
+            behind,
+            journal_bytes,
+            rendered_bytes,
+            journal_errno,
+            render_errno,
+            node,
+            modules,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::EventnetSettings,
+        "virgo_eventnet_settings",
+        [size, flags, modules, flush_ms, ring, collector, reserved]
+    );
+    let constants: &[(&str, u32)] = &[
+        ("VIRGO_EVENTNET_SET_MODULES", uapi::EVENTNET_SET_MODULES),
+        ("VIRGO_EVENTNET_SET_FLUSH", uapi::EVENTNET_SET_FLUSH),
+        ("VIRGO_EVENTNET_SET_COLLECTOR", uapi::EVENTNET_SET_COLLECTOR),
+        ("VIRGO_EVENTNET_IOC_LOG", uapi::EVENTNET_IOC_LOG),
+        ("VIRGO_EVENTNET_IOC_READ", uapi::EVENTNET_IOC_READ),
+        ("VIRGO_EVENTNET_IOC_STAT", uapi::EVENTNET_IOC_STAT),
+        ("VIRGO_EVENTNET_IOC_SETTINGS", uapi::EVENTNET_IOC_SETTINGS),
+    ];
+    for (name, value) in constants {
+        rows.insert((*name).to_string(), (*value).into());
+    }
+}
+
 /// What belongs to the nodes.
 fn nodes_rows(rows: &mut Rows) {
     layout!(
@@ -684,6 +743,7 @@ fn rust_rows() -> Rows {
         ]
     );
 
+    eventnet_rows(&mut rows);
     queue_rows(&mut rows);
     mempool_rows(&mut rows);
     nodes_rows(&mut rows);

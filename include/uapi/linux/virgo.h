@@ -1505,6 +1505,146 @@ struct virgo_queue_drain {
 #define VIRGO_QUEUE_IOC_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x45, struct virgo_queue_list)
 #define VIRGO_QUEUE_IOC_DRAIN	_IOWR(VIRGO_IOC_MAGIC, 0x46, struct virgo_queue_drain)
 
+/* -------------------------------------------------------------- eventnet */
+
+/** EventNet's own device: the same commands, plus poll. */
+#define VIRGO_EVENTNET_DEVICE		"/dev/virgo-eventnet"
+
+/**
+ * struct virgo_eventnet_log - write a message (VIRGO_EVENTNET_IOC_LOG).
+ * @size: in: sizeof(struct virgo_eventnet_log).
+ * @flags: in: must be zero.
+ * @message: in: address of the message: a line as on the port, without its end.
+ * @length: in: its length in bytes.
+ * @node: out: this node's number.
+ * @stamp: out: its stamp of the node's hybrid logical clock.
+ * @reserved: in: must be zero.
+ *
+ * Returns when the message is in the journal, and on the disk if the module's
+ * parameter fsync says so.
+ *
+ * Errors: EINVAL it is no message; EMSGSIZE it is too long; ENOSPC the disk is
+ * full, or too many names are known; EFBIG the journal has reached its limit;
+ * ENOBUFS too many messages wait; EIO; EINTR a signal came: whether it will be
+ * written is not known.
+ */
+struct virgo_eventnet_log {
+	__u32 size;
+	__u32 flags;
+	__u64 message;
+	__u32 length;
+	__u32 node;
+	__u64 stamp;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_eventnet_read - read the journal (VIRGO_EVENTNET_IOC_READ).
+ * @size: in: sizeof(struct virgo_eventnet_read).
+ * @flags: in: must be zero.
+ * @buffer: in: address to store the bytes at.
+ * @position: in: where in the journal to begin.
+ * @capacity: in: room there, in bytes; a MiB at most is used.
+ * @length: out: bytes that were stored. They can end within a record.
+ * @next: out: where to go on.
+ * @end: out: the journal's length.
+ * @reserved: in: must be zero.
+ *
+ * The records are described in doc/eventnet.md. A poll() on
+ * VIRGO_EVENTNET_DEVICE reports POLLIN while the journal is longer than what
+ * was read last through that descriptor.
+ */
+struct virgo_eventnet_read {
+	__u32 size;
+	__u32 flags;
+	__u64 buffer;
+	__u64 position;
+	__u32 capacity;
+	__u32 length;
+	__u64 next;
+	__u64 end;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_eventnet_stat - numbers (VIRGO_EVENTNET_IOC_STAT).
+ * @size: in: sizeof(struct virgo_eventnet_stat).
+ * @flags: in: must be zero.
+ * @events: out: events of modules that were written, since the load.
+ * @vertices: out: messages about events, likewise.
+ * @edges: out: messages about causes, likewise.
+ * @lost: out: events of modules that nobody will know.
+ * @losses: out: records that tell of these.
+ * @refused: out: messages that were refused.
+ * @received: out: records of other nodes that were written.
+ * @forwarded: out: own records that the collecting node has taken.
+ * @behind: out: bytes of the journal that it has not been sent.
+ * @journal_bytes: out: the journal's length.
+ * @rendered_bytes: out: as much of it is in the text files.
+ * @journal_errno: out: why the journal cannot be written; 0: it can.
+ * @render_errno: out: why the text files cannot be written; 0: they can.
+ * @node: out: this node's number.
+ * @modules: out: whose events are taken: bit (1 << VIRGO_MODULE_x).
+ * @reserved: in: must be zero.
+ */
+struct virgo_eventnet_stat {
+	__u32 size;
+	__u32 flags;
+	__u64 events;
+	__u64 vertices;
+	__u64 edges;
+	__u64 lost;
+	__u64 losses;
+	__u64 refused;
+	__u64 received;
+	__u64 forwarded;
+	__u64 behind;
+	__u64 journal_bytes;
+	__u64 rendered_bytes;
+	__u32 journal_errno;
+	__u32 render_errno;
+	__u32 node;
+	__u32 modules;
+	__u64 reserved[4];
+};
+
+/** In @flags of the settings: set whose events are taken. */
+#define VIRGO_EVENTNET_SET_MODULES	(1U << 0)
+/** In @flags of the settings: set how long an event waits for others. */
+#define VIRGO_EVENTNET_SET_FLUSH	(1U << 1)
+/** In @flags of the settings: set the node that collects. */
+#define VIRGO_EVENTNET_SET_COLLECTOR	(1U << 2)
+
+/**
+ * struct virgo_eventnet_settings - settings (VIRGO_EVENTNET_IOC_SETTINGS).
+ * @size: in: sizeof(struct virgo_eventnet_settings).
+ * @flags: in: VIRGO_EVENTNET_SET_ bits; without any the settings are told.
+ * @modules: in, out: whose events are taken: bit (1 << VIRGO_MODULE_x).
+ * @flush_ms: in, out: milliseconds that a module's event waits for others
+ *	before it is written, 1 to 60000.
+ * @ring: out: how many events of each module can wait to be written.
+ * @collector: in, out: the number of the node that gets a copy of this node's
+ *	records; 0: none does.
+ * @reserved: in: must be zero.
+ *
+ * Errors: EPERM to set needs CAP_PERFMON, CAP_SYS_PTRACE or CAP_SYS_ADMIN;
+ * ENOENT there is no such node; EINVAL.
+ */
+struct virgo_eventnet_settings {
+	__u32 size;
+	__u32 flags;
+	__u32 modules;
+	__u32 flush_ms;
+	__u32 ring;
+	__u32 collector;
+	__u64 reserved[3];
+};
+
+#define VIRGO_EVENTNET_IOC_LOG		_IOWR(VIRGO_IOC_MAGIC, 0x50, struct virgo_eventnet_log)
+#define VIRGO_EVENTNET_IOC_READ		_IOWR(VIRGO_IOC_MAGIC, 0x51, struct virgo_eventnet_read)
+#define VIRGO_EVENTNET_IOC_STAT		_IOWR(VIRGO_IOC_MAGIC, 0x52, struct virgo_eventnet_stat)
+#define VIRGO_EVENTNET_IOC_SETTINGS	_IOWR(VIRGO_IOC_MAGIC, 0x53, struct virgo_eventnet_settings)
+
 /* -------------------------------------------------------------- profiler */
 
 /** Length of a thread's name with its terminating NUL, as TASK_COMM_LEN. */

@@ -52,6 +52,7 @@ use crate::{
             emsgsize,
             enobufs, //
         },
+        event,
         kthread::{
             KThread,
             Stop, //
@@ -412,6 +413,8 @@ impl Peer {
     fn set_state(&self, state: State, error: Option<Text>) {
         let mut life = self.life.lock();
         if life.state != state {
+            let (id, word) = (self.target.id, state.word());
+            event::tell(Module::Core, b"node", format_args!("{id} {word}"));
             life.state = state;
             life.since_ns = monotonic_ns();
         }

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What virgo-core has for events, and exports: the word that says whose are asked for, the place
+//! where virgo-eventnet hangs itself in, and the node's clock.
+//!
+//! Beside [`super::event`], which every module has, this file is compiled into virgo-core alone.
+
+use core::ptr;
+
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        rcu, //
+    }, //
+};
+
+use crate::{
+    lib::{
+        event::{
+            RawEvent,
+            SinkOps,
+            SKEW_MAX_NS, //
+        },
+        service::ABI,
+        time::realtime_fast_ns, //
+    },
+    logic::hlc, //
+};
+
+/// Bit `1 << module` for each whose events are asked for; 0 without a sink.
+#[no_mangle]
+#[allow(non_upper_case_globals, reason = "a symbol of the kernel")]
+pub(crate) static virgo_core_event_mask: Atomic<u32> = Atomic::new(0);
+crate::virgo_export!(virgo_core_event_mask);
+
+/// The sink's table; null without one.
+///
+/// # Invariants
+///
+/// Null, or a box that is freed only after it was taken out and an RCU grace period has passed.
+static SINK: Atomic<*mut SinkOps> = Atomic::new(ptr::null_mut());
+
+/// The node's last stamp.
+static CLOCK: Atomic<u64> = Atomic::new(0);
+
+/// Sets the clock forward by a step; the stamp.
+#[inline]
+fn step(next: impl Fn(u64) -> u64) -> u64 {
+    let mut last = CLOCK.load(Relaxed);
+    loop {
+        let stamp = next(last);
+        // Relaxed: a stamp's own order is that of the word; what it stamps is published by others.
+        match CLOCK.cmpxchg(last, stamp, Relaxed) {
+            Ok(_) => return stamp,
+            Err(now) => last = now,
+        }
+    }
+}
+
+/// The node's next stamp. Any context but NMIs.
+#[no_mangle]
+pub(crate) extern "C" fn virgo_core_clock_tick() -> u64 {
+    let now = realtime_fast_ns();
+    step(|last| hlc::tick(last, now))
+}
+crate::virgo_export!(virgo_core_clock_tick);
+
+/// Another node's stamp has come; 0 if it is not to be believed. Any context but NMIs.
+#[no_mangle]
+pub(crate) extern "C" fn virgo_core_clock_seen(stamp: u64) -> u64 {
+    let now = realtime_fast_ns();
+    if hlc::too_far(stamp, now, SKEW_MAX_NS) {
+        return 0;
+    }
+    step(|last| hlc::merge(last, stamp, now))
+}
+crate::virgo_export!(virgo_core_clock_seen);
+
+/// Hands an event to the sink; its stamp, 0 without one. Any context but NMIs.
+///
+/// # Safety
+///
+/// The event's slices are valid for their lengths.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn virgo_core_event_log(event: *const RawEvent) -> u64 {
+    let _reading = rcu::read_lock();
+    // Acquire: pairs with the store that attached it.
+    let ops = SINK.load(Acquire);
+    // SAFETY: By the invariant the table is not freed while RCU is read.
+    let Some(ops) = (unsafe { ops.as_ref() }) else {
+        return 0;
+    };
+    // SAFETY: The context lives until the sink is detached, which waits for RCU.
+    unsafe { (ops.log)(ops.context, event) }
+}
+crate::virgo_export!(virgo_core_event_log);
+
+/// Attaches a sink: 0, or `EEXIST`, `ENOEXEC`, `ENOMEM`. May sleep.
+///
+/// # Safety
+///
+/// If `abi` and `size` are ours, the table is valid, and its context lives until
+/// [`virgo_core_event_detach`] has returned.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn virgo_core_event_attach(
+    ops: *const SinkOps,
+    abi: u32,
+    size: u32,
+) -> i32 {
+    if abi != ABI || size as usize != size_of::<SinkOps>() {
+        return ENOEXEC.to_errno();
+    }
+    // SAFETY: By the safety requirements.
+    let ops = unsafe { *ops };
+    let Ok(ops) = KBox::new(ops, GFP_KERNEL) else {
+        return ENOMEM.to_errno();
+    };
+    let mask = ops.mask;
+    let raw = KBox::into_raw(ops);
+    // Release: the table is complete.
+    if SINK.cmpxchg(ptr::null_mut(), raw, Release).is_err() {
+        // SAFETY: From `into_raw` above; nobody else has it.
+        drop(unsafe { KBox::from_raw(raw) });
+        return EEXIST.to_errno();
+    }
+    virgo_core_event_mask.store(mask, Relaxed);
+    0
+}
+crate::virgo_export!(virgo_core_event_attach);
+
+/// Detaches the sink, and waits until nobody is inside. Sleeps.
+#[no_mangle]
+pub(crate) extern "C" fn virgo_core_event_detach() {
+    virgo_core_event_mask.store(0, Relaxed);
+    let raw = SINK.xchg(ptr::null_mut(), Acquire);
+    if raw.is_null() {
+        return;
+    }
+    // SAFETY: The function has no preconditions but that it may sleep.
+    unsafe { bindings::synchronize_rcu() };
+    // SAFETY: A box by the invariant, taken out; no reader of RCU has it any more.
+    drop(unsafe { KBox::from_raw(raw) });
+}
+crate::virgo_export!(virgo_core_event_detach);
