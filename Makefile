@@ -31,6 +31,7 @@ help:
 	@echo '  make bench-mempool   what a request to the memory pool costs, beside memcached'
 	@echo '  make bench-cloudfs   what file operations cost, beside diod and the NFS server'
 	@echo '  make prove-cloudfs   git, sqlite, fio, rsync and others on a mount, beside diod'
+	@echo '  make bench-eventnet  what telling of an event costs, beside the trace buffer and the log'
 	@echo '  make bench-trace     what recording a page fault costs, beside perf and bpftrace'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
@@ -109,6 +110,10 @@ bench-cloudfs:
 .PHONY: prove-cloudfs
 prove-cloudfs:
 	@KERNEL='$(KERNEL)' scripts/prove-cloudfs
+
+.PHONY: bench-eventnet
+bench-eventnet:
+	@KERNEL='$(KERNEL)' scripts/bench-eventnet
 
 .PHONY: bench-trace
 bench-trace:

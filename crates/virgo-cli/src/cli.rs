@@ -2,6 +2,7 @@
 
 //! The command line. Help, manual pages and completions are all made from this.
 
+pub(crate) mod events;
 pub(crate) mod mem;
 pub(crate) mod queue;
 
@@ -89,6 +90,26 @@ pub(crate) enum Command {
     Queue {
         #[command(subcommand)]
         command: queue::Queue,
+    },
+    /// Events: what happened, and what led to what
+    #[command(after_help = events::EXAMPLES)]
+    Events {
+        #[command(flatten)]
+        source: events::Source,
+        #[command(subcommand)]
+        command: events::Events,
+    },
+    /// Print the counters of all modules for Prometheus, or serve them
+    ///
+    /// In the text format of Prometheus. With --listen they are served over HTTP at /metrics, until
+    /// it is stopped.
+    #[command(after_long_help = "Examples:\n\n\
+      virgo export | promtool check metrics\n\
+      virgo export --listen 127.0.0.1:9634")]
+    Export {
+        /// Serve them at this address
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<std::net::SocketAddr>,
     },
     /// Record every page fault of a process and every change of its memory map, and study them
     ///

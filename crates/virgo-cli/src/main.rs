@@ -11,6 +11,8 @@ mod cli;
 mod collect;
 mod cpupool;
 mod doctor;
+mod events;
+mod export;
 mod fs;
 mod gate;
 mod mem;
@@ -85,6 +87,8 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Nodes(options) => nodes::run(&options, json),
         cli::Command::Fs { command } => fs::run(command, json),
         cli::Command::Queue { command } => queue::run(command, json),
+        cli::Command::Events { source, command } => events::run(command, &source, json),
+        cli::Command::Export { listen } => export::run(listen, json),
         cli::Command::Trace { command } => trace::run(command, json),
         cli::Command::Tracepgfault { out, command } => {
             trace::run(cli::Trace::classic(out, command), json)

@@ -94,6 +94,8 @@ pub enum Action {
     SeenChanges(u64),
     /// One of the queue's commands, in words.
     Queue(String),
+    /// One of EventNet's commands, in words.
+    Eventnet(String),
     /// `VIRGO_TRACE_IOC_START` of this process.
     Trace(String),
     /// `VIRGO_TRACE_IOC_STOP`.
@@ -145,7 +147,7 @@ impl fmt::Display for Action {
             Action::Share(prefix) => write!(f, "share the namespace {prefix}"),
             Action::Unshare(prefix) => write!(f, "take the namespace {prefix} down"),
             Action::MapShare(prefix) => write!(f, "map the namespace {prefix}"),
-            Action::Queue(what) => f.write_str(what),
+            Action::Queue(what) | Action::Eventnet(what) => f.write_str(what),
             Action::Table => write!(f, "read a shared namespace"),
             Action::SeenChanges(count) => {
                 write!(f, "tell the kernel that {count} changes were seen")
@@ -272,6 +274,8 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         A::Open(path) if *path == uapi::DEVICE => "virgo-core",
         A::Open(path) if *path == uapi::QUEUE_DEVICE => "virgo-queue",
         A::Queue(_) => "virgo-queue",
+        A::Open(path) if *path == uapi::EVENTNET_DEVICE => "virgo-eventnet",
+        A::Eventnet(_) => "virgo-eventnet",
         A::Open(path) if *path == uapi::MEMPOOL_DEVICE => "virgo-mempool",
         A::Malloc(_)
         | A::SetBlock(_)
@@ -318,6 +322,18 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::Open(_), Errno::MFILE | Errno::NFILE) => (
             "too many files are open".into(),
             "Raise the limit (\"ulimit -n\"), or close some.".into(),
+        ),
+        (A::Eventnet(_), Errno::NOSPC) => (
+            "the journal's disk is full, or there are as many names as max_names allows".into(),
+            "See /proc/virgo/eventnet; make room, or load virgo-eventnet with a larger max_names.".into(),
+        ),
+        (A::Eventnet(_), Errno::FBIG) => (
+            "the journal is as long as max_mb allows".into(),
+            "Load virgo-eventnet with a larger max_mb, or move its folder away and load it anew.".into(),
+        ),
+        (A::Eventnet(_), Errno::INVAL) => (
+            "it is no message that EventNet knows".into(),
+            "See \"virgo events log --help\".".into(),
         ),
         (A::Queue(_), Errno::NOENT) => (
             "there is none that you may have".into(),

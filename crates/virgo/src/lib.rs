@@ -48,6 +48,7 @@ mod control;
 mod cpupool;
 mod delta;
 mod error;
+pub mod eventnet;
 pub mod files;
 pub mod local;
 mod mapped;

@@ -57,6 +57,10 @@ unsafe impl Plain for uapi::MemSettings {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::MemSeen {}
 // SAFETY: as above.
+unsafe impl Plain for uapi::EventnetStat {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::EventnetSettings {}
+// SAFETY: as above.
 unsafe impl Plain for uapi::TraceStart {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::TraceStop {}
@@ -230,6 +234,30 @@ pub(crate) fn queue_put(fd: impl AsFd, put: &mut uapi::QueuePut, body: &[u8]) ->
     put.length = length32(body);
     // SAFETY: PUT reads `length` bytes at `body`, which are borrowed.
     unsafe { call_at::<{ uapi::QUEUE_IOC_PUT }, _>(fd, put) }
+}
+
+/// `VIRGO_EVENTNET_IOC_LOG` of `message`.
+pub(crate) fn eventnet_log(
+    fd: impl AsFd,
+    log: &mut uapi::EventnetLog,
+    message: &[u8],
+) -> Result<(), Errno> {
+    log.message = message.as_ptr() as u64;
+    log.length = length32(message);
+    // SAFETY: LOG reads `length` bytes at `message`, which are borrowed.
+    unsafe { call_at::<{ uapi::EVENTNET_IOC_LOG }, _>(fd, log) }
+}
+
+/// `VIRGO_EVENTNET_IOC_READ` into `room`.
+pub(crate) fn eventnet_read(
+    fd: impl AsFd,
+    read: &mut uapi::EventnetRead,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    read.buffer = room.as_mut_ptr() as u64;
+    read.capacity = length32(room);
+    // SAFETY: READ writes at most `capacity` bytes at `buffer`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::EVENTNET_IOC_READ }, _>(fd, read) }
 }
 
 /// `VIRGO_QUEUE_IOC_TAKE` into `room`.
