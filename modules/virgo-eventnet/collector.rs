@@ -263,6 +263,14 @@ impl Files {
 
     /// Writes what is gathered, tells those who wait, and counts.
     fn commit(&mut self, net: &Net) -> Result {
+        // Else nothing was tried, and how the last write ended stays true.
+        if self.journal.is_gathered() {
+            return self.write(net);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, net: &Net) -> Result {
         let result = self.journal.commit();
         let error = result
             .err()

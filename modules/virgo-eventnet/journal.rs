@@ -237,6 +237,11 @@ impl Journal {
         self.end
     }
 
+    /// Whether there is something to be written.
+    pub(crate) fn is_gathered(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The number of the last record that is written or gathered.
     pub(crate) fn last(&self) -> u64 {
         self.buffered.max(self.number)
