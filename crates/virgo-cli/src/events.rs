@@ -429,7 +429,7 @@ fn tail(count: Option<u64>, all: bool, json: bool) -> anyhow::Result<ExitCode> {
 fn modules_text(mask: u32) -> String {
     let names: Vec<&str> = Module::ALL
         .into_iter()
-        .filter(|module| mask >> (*module as u32) & 1 != 0)
+        .filter(|module| (mask >> (*module as u32)) & 1 != 0)
         .map(|module| module_word(module as u8))
         .collect();
     if names.is_empty() {
@@ -487,7 +487,7 @@ fn modules_of(text: &str) -> anyhow::Result<u32> {
             .into_iter()
             .find(|module| module_word(*module as u8) == word.trim());
         match module {
-            Some(module) => Ok(mask | 1 << module as u32),
+            Some(module) => Ok(mask | (1 << module as u32)),
             None => Err(anyhow::Error::new(text::Usage(format!(
                 "there is no module {word}: they are {}",
                 modules_text(u32::MAX)

@@ -75,7 +75,7 @@ fn many_writers() {
             let (ring, slots) = (&ring, &slots);
             writers.push(scope.spawn(move || {
                 for number in 1..=each {
-                    let _ = ring.push(slots, &record(writer << 32 | number), WORDS);
+                    let _ = ring.push(slots, &record((writer << 32) | number), WORDS);
                 }
             }));
         }
