@@ -14,6 +14,7 @@
 )]
 
 pub mod access;
+pub mod analytics;
 pub mod beanstalk;
 pub mod call;
 pub mod command;
