@@ -32,6 +32,7 @@ help:
 	@echo '  make bench-cloudfs   what file operations cost, beside diod and the NFS server'
 	@echo '  make prove-cloudfs   git, sqlite, fio, rsync and others on a mount, beside diod'
 	@echo '  make bench-eventnet  what telling of an event costs, beside the trace buffer and the log'
+	@echo '  make bench-analytics what a setting costs, beside sysctl, inotify and etcd'
 	@echo '  make bench-trace     what recording a page fault costs, beside perf and bpftrace'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
@@ -114,6 +115,10 @@ prove-cloudfs:
 .PHONY: bench-eventnet
 bench-eventnet:
 	@KERNEL='$(KERNEL)' scripts/bench-eventnet
+
+.PHONY: bench-analytics
+bench-analytics:
+	@KERNEL='$(KERNEL)' scripts/bench-analytics
 
 .PHONY: bench-trace
 bench-trace:

@@ -21,6 +21,10 @@ use kernel::{
 };
 
 use super::{
+    analytics::{
+        RawNotice,
+        RawValue, //
+    },
     cluster::RawNode,
     event::{
         RawEvent,
@@ -34,6 +38,10 @@ use super::{
         RawBuffer,
         ServiceOps,
         Slot, //
+    },
+    setting::{
+        RawSetting,
+        RawTold, //
     },
 };
 
@@ -267,4 +275,31 @@ extern "C" {
     pub(super) fn virgo_core_event_detach();
     pub(super) fn virgo_core_clock_tick() -> u64;
     pub(super) fn virgo_core_clock_seen(stamp: u64) -> u64;
+
+    // Likewise, modules/lib/setting_table.rs.
+    pub(super) fn virgo_core_setting_add(raw: *const RawSetting) -> i64;
+    pub(super) fn virgo_core_setting_remove(id: i64);
+    pub(super) fn virgo_core_setting_at(place: usize, out: *mut RawTold) -> i32;
+    pub(super) fn virgo_core_setting_find(name: *const u8, length: usize, out: *mut RawTold)
+        -> i32;
+    pub(super) fn virgo_core_setting_apply(name: *const u8, length: usize, value: i64) -> i32;
+
+    // Likewise, modules/lib/bandwidth_bucket.rs.
+    pub(super) fn virgo_core_bandwidth_take(bytes: usize) -> u64;
+
+    // Exported by virgo-analytics, modules/lib/analytics_exports.rs.
+    pub(super) fn virgo_analytics_get(
+        key: *const u8,
+        key_len: usize,
+        value: *mut RawValue,
+        text: *mut u8,
+        capacity: usize,
+    ) -> i32;
+    pub(super) fn virgo_analytics_watch(
+        key: *const u8,
+        key_len: usize,
+        changed: unsafe extern "C" fn(context: *mut c_void, notice: *const RawNotice),
+        context: *mut c_void,
+    ) -> i64;
+    pub(super) fn virgo_analytics_unwatch(id: i64);
 }

@@ -40,6 +40,7 @@ pub use self::sock::{Addr, Half, TcpStream};
 use self::inbox::Inbox;
 use self::ready::{bury, jiffies, Context, Drains, Hook, Scratch, Verdict, CHUNK};
 use self::sock::{errno, Saved, Socket, ENDING};
+use super::bandwidth;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -48,7 +49,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::{Arc, Completion, Mutex};
-use kernel::time::msecs_to_jiffies;
+use kernel::time::{delay::fsleep, msecs_to_jiffies, Delta};
 use kernel::types::Opaque;
 
 /// The most requests one connection is served before the others' turn.
@@ -60,6 +61,9 @@ const ACCEPT_BUDGET: usize = 64;
 /// How long a connection that we closed is kept to hear the peer's end, so that
 /// what it had under way does not reset the connection under our last answer.
 const LINGER_MS: u32 = 2000;
+
+/// How long a turn waits at most for `MaxNetworkBandwidth` before it looks about.
+const METER_NS: u64 = 5_000_000;
 
 /// The most bytes such a connection is listened to.
 const LINGER_BYTES: usize = 4 << 20;
@@ -92,6 +96,8 @@ pub struct Config {
     pub highpri: bool,
     /// Serve in softirq what [`Service::ATOMIC`] allows.
     pub softirq: bool,
+    /// What is heard and said counts for `MaxNetworkBandwidth`, and waits for it.
+    pub metered: bool,
 }
 
 impl Config {
@@ -109,6 +115,7 @@ impl Config {
             send_ms: 30_000,
             highpri: false,
             softirq: true,
+            metered: true,
         }
     }
 }
@@ -579,6 +586,18 @@ impl<S: Service> Inner<S> {
         if stopping {
             return Err(Closed::Stopped);
         }
+        if shared.config.metered {
+            let debt = bandwidth::take(0);
+            if debt > 0 {
+                // Whoever asks meanwhile would have to wait as well.
+                if softirq {
+                    return Ok(Verdict::Slow);
+                }
+                let wait = i64::try_from(debt.min(METER_NS)).unwrap_or(0);
+                fsleep(Delta::from_nanos(wait));
+                return Ok(Verdict::Again);
+            }
+        }
         let now = jiffies();
         if odd {
             // Full: with a flag comes what was posted before it.
@@ -762,6 +781,9 @@ impl<S: Service> Inner<S> {
             }
         };
         counts.bytes_out.add(sent);
+        if shared.config.metered {
+            bandwidth::take(heard.saturating_add(sent));
+        }
 
         // How long may this state last?
         let config = &shared.jiffies;

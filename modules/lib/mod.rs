@@ -8,6 +8,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each module uses a part")]
 
+pub mod analytics;
+mod bandwidth;
 pub mod chardev;
 pub mod cluster;
 pub mod compat;
@@ -24,7 +26,9 @@ pub mod pages;
 pub mod param;
 pub mod procfs;
 pub mod random;
+pub mod rcu;
 pub mod service;
+pub mod setting;
 pub mod shrinker;
 pub mod spinlock;
 pub mod task;

@@ -284,6 +284,16 @@ pub fn caller() -> (u32, u32) {
     (uid, current.group_leader().pid().unsigned_abs())
 }
 
+/// The name of the calling thread, padded with NULs. Process context.
+pub fn comm() -> [u8; 16] {
+    let current = kernel::current!();
+    // SAFETY: The task is the caller's own, so it lives. Its name can be changed meanwhile, which
+    // tears it at worst; its last byte is always a NUL. The array is copied, not borrowed.
+    let name = unsafe { (&raw const (*current.as_ptr()).comm).read_volatile() };
+    // CAST: bytes, whatever C's char is.
+    name.map(|byte| byte as u8)
+}
+
 /// In whose name a process is watched for longer than a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Observer {

@@ -84,6 +84,13 @@ sized32! {
     EventnetRead: 64,
     EventnetStat: 144,
     EventnetSettings: 48,
+    AnalyticsGet: 768,
+    AnalyticsSet: 592,
+    AnalyticsDefine: 512,
+    AnalyticsLog: 56,
+    AnalyticsUndo: 40,
+    AnalyticsInfo: 128,
+    AnalyticsSeen: 16,
 }
 
 /// Largest size that a caller may name: a page, as for the kernel's own extensible structures.
@@ -204,6 +211,10 @@ static_assert!(size_of::<abi::MemRecord>() == 32);
 
 // SAFETY: As above.
 unsafe impl Plain for abi::ProfilerEntry {}
+
+// SAFETY: As above.
+unsafe impl Plain for abi::AnalyticsChange {}
+static_assert!(size_of::<abi::AnalyticsChange>() == 432);
 
 /// The bytes of a structure.
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {

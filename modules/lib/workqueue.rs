@@ -66,6 +66,14 @@ impl OwnedQueue {
     }
 }
 
+impl OwnedQueue {
+    /// Changes how many items run at a time; those that run go on. May sleep.
+    pub fn set_at_once(&self, at_once: u16) {
+        // SAFETY: The queue exists by the invariant.
+        unsafe { bindings::workqueue_set_max_active(self.0.as_ptr(), c_int::from(at_once)) };
+    }
+}
+
 /// A closure on its way to a queue.
 #[pin_data]
 struct Spawned<F: FnOnce() + Send + 'static> {

@@ -7,6 +7,8 @@ use kernel::{
     sync::Arc, //
 };
 
+#[path = "../lib/bandwidth_bucket.rs"]
+mod bandwidth_bucket;
 #[path = "../lib/cluster_exports.rs"]
 mod cluster_exports;
 #[path = "../lib/crypto.rs"]
@@ -25,10 +27,13 @@ mod logic;
 mod proto;
 #[path = "../lib/registry.rs"]
 mod registry;
+#[path = "../lib/setting_table.rs"]
+mod setting_table;
 
 mod cluster;
 mod control;
 
+use bandwidth_bucket::Bandwidth;
 use cluster::Cluster;
 use cluster_exports::Opened;
 use control::{
@@ -37,12 +42,18 @@ use control::{
 };
 use lib::{
     chardev::Device,
-    procfs::ProcDir, //
+    procfs::ProcDir,
+    setting::{
+        Kind,
+        Setting,
+        Spec, //
+    }, //
 };
 use registry::{
     Changes,
     Registry, //
 };
+use setting_table::Settings;
 
 module! {
     type: VirgoCore,
@@ -67,8 +78,23 @@ module! {
 }
 virgo_module_version!();
 
+/// How nodes are chosen, as virgo-analytics may set it.
+const POLICY: Spec = Spec {
+    name: "cpupool.policy",
+    reader: "virgo-core: how nodes are chosen for calls that don't say",
+    kind: Kind::Choice("least-loaded|random|two-choices"),
+};
+
+/// The words' places are the policies' numbers but one.
+fn set_policy(cluster: &Cluster, word: i64) -> Result {
+    let policy = word.checked_add(1).ok_or(EINVAL)?;
+    cluster.set_policy(u32::try_from(policy).map_err(|_| EINVAL)?)
+}
+
 #[pin_data]
 struct VirgoCore {
+    policy: Setting<Cluster>,
+    bandwidth: Bandwidth,
     /// Dropped first: from then on nobody opens the device.
     #[pin]
     device: Device<ControlFile>,
@@ -76,6 +102,7 @@ struct VirgoCore {
     cluster: Opened,
     /// The folder that the other modules put theirs into.
     proc: ProcDir,
+    settings: Settings,
     returns: Returns,
 }
 
@@ -95,6 +122,11 @@ impl kernel::InPlaceModule for VirgoCore {
             let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
             let registry = Registry::new(changes.clone());
             let cluster = Cluster::new()?;
+            let (policy, _) = cluster.policy();
+            let settings = Settings::new();
+            let policy = i64::from(policy).saturating_sub(1);
+            let policy = Setting::new(&POLICY, policy, cluster.clone(), set_policy)?;
+            let bandwidth = Bandwidth::new()?;
             let shared = Shared {
                 registry,
                 changes,
@@ -103,6 +135,9 @@ impl kernel::InPlaceModule for VirgoCore {
             let shared = Arc::new(shared, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
                 returns: Returns,
+                settings,
+                bandwidth,
+                policy,
                 proc: ProcDir::new(c"virgo")?,
                 cluster: Opened::new(cluster),
                 // Last: the device can be opened from here on.

@@ -49,6 +49,11 @@ impl Door {
         })
     }
 
+    /// Changes how many slow functions run at once. May sleep.
+    pub(crate) fn set_workers(&self, workers: u16) {
+        self.workers.set_at_once(workers);
+    }
+
     fn deadline(&self) -> u64 {
         monotonic_ns().saturating_add(u64::from(self.timeout_ms).saturating_mul(1_000_000))
     }

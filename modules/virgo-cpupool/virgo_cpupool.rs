@@ -32,7 +32,11 @@ use lib::{
         Listener, //
     },
     module::checked,
-    service::Registration, //
+    service::Registration,
+    setting::{
+        self,
+        Setting, //
+    }, //
 };
 use pool::Pool;
 
@@ -68,9 +72,22 @@ module! {
 }
 crate::virgo_module_version!();
 
+/// How many slow functions run at once, as virgo-analytics may set it.
+const RUNNING: setting::Spec = setting::Spec {
+    name: "cpupool.max_running",
+    reader: "virgo-cpupool: slow functions of the port that run at once",
+    kind: setting::Kind::Int { low: 1, high: 512 },
+};
+
+fn set_running(door: &Door, count: i64) -> Result {
+    door.set_workers(u16::try_from(count).map_err(|_| ERANGE)?);
+    Ok(())
+}
+
 /// Fields are dropped in this order. First the functions go, which tells their calls to end: the doors
 /// wait for those that are inside. A door whose functions are gone says that there is none.
 struct VirgoCpupool {
+    _running: Option<Setting<Door>>,
     _builtin: Builtin,
     _listener: Option<Listener<Door>>,
     _service: Registration<Pool>,
@@ -97,8 +114,8 @@ impl kernel::Module for VirgoCpupool {
             u16::try_from(port).map_err(|_| EINVAL)?,
             u16::try_from(workers).map_err(|_| EINVAL)?,
         );
-        let listener = if port == 0 {
-            None
+        let (listener, running) = if port == 0 {
+            (None, None)
         } else {
             let config = Config {
                 addr: Addr::v4(bind.to_be_bytes(), port),
@@ -107,11 +124,14 @@ impl kernel::Module for VirgoCpupool {
                 ..Config::new(c"virgo_cpupool", port)
             };
             let door = Arc::new(Door::new(workers, timeout_ms)?, GFP_KERNEL)?;
-            Some(Listener::new(config, door).inspect_err(|error| {
+            let listener = Listener::new(config, door.clone()).inspect_err(|error| {
                 pr_err!("port {} cannot be opened: {:?}\n", port, error);
-            })?)
+            })?;
+            let running = Setting::new(&RUNNING, workers.into(), door, set_running)?;
+            (Some(listener), Some(running))
         };
         Ok(VirgoCpupool {
+            _running: running,
             _builtin: builtin,
             _listener: listener,
             _service: service,

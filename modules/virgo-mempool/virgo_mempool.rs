@@ -50,6 +50,10 @@ use lib::{
     },
     module::checked,
     service::Registration,
+    setting::{
+        self,
+        Setting, //
+    },
     shrinker::Shrinker,
 };
 use share::Shares;
@@ -109,9 +113,25 @@ virgo_module_version!();
 
 const MIB: u64 = 1 << 20;
 
+/// The bound on values, as virgo-analytics may set it.
+const MEMORY: setting::Spec = setting::Spec {
+    name: "mempool.memory_limit",
+    reader: "virgo-mempool: most memory of values, in bytes",
+    kind: setting::Kind::Int {
+        // CAST: a MiB and 16 TiB.
+        low: store::MEMORY_MIN as i64,
+        high: store::MEMORY_MAX as i64,
+    },
+};
+
+fn set_memory(store: &Store, bytes: i64) -> Result {
+    store.set_memory_limit(u64::try_from(bytes).map_err(|_| ERANGE)?)
+}
+
 /// Fields are dropped in this order: first the doors close, then the rest goes.
 #[pin_data(PinnedDrop)]
 struct VirgoMempool {
+    memory: Setting<Store>,
     port: OpenPort,
     #[pin]
     device: Device<MempoolFile>,
@@ -160,6 +180,7 @@ impl kernel::InPlaceModule for VirgoMempool {
 
             let shares = Arc::pin_init(Shares::new(u64::from(share) * MIB), GFP_KERNEL)?;
             let memory = u64::from(memory) * MIB;
+            let limit = i64::try_from(memory).map_err(|_| EINVAL)?;
             let store = Arc::new(Store::new(memory, item_max, shares)?, GFP_KERNEL)?;
             store.set_evicts(evict == 1);
             let blocks = Blocks::new(u64::from(block) * MIB, max_blocks);
@@ -185,11 +206,12 @@ impl kernel::InPlaceModule for VirgoMempool {
             pool.wind();
             Ok(try_pin_init!(Self {
                 pool: pool.clone(),
-                shrinker: Shrinker::new(c"virgo-mempool", 256, store)?,
+                shrinker: Shrinker::new(c"virgo-mempool", 256, store.clone())?,
                 // From here on requests come in, each door as it opens.
                 service: Registration::new(pool.clone())?,
                 device <- Device::new(pool.clone()),
                 port: OpenPort::new(config, pool.clone())?,
+                memory: Setting::new(&MEMORY, limit, store, set_memory)?,
             }? Error))
         })
     }

@@ -95,6 +95,11 @@ impl Profiler {
         self.ticker.handler()
     }
 
+    /// Sets the rate of sampling. `ERANGE`. May sleep.
+    pub(crate) fn set_rate(&self, rate_hz: u32) -> Result {
+        self.sampler().set_rate(&self.ticker, rate_hz)
+    }
+
     fn register_task(&self, task: ARef<Task>, scope: Scope, owner: Owner) -> Result<u64> {
         if !task::may_observe(&task, None) {
             return Err(EPERM);
@@ -199,7 +204,7 @@ impl Profiler {
             if !task::may_administer(None) {
                 return Err(EPERM);
             }
-            self.sampler().set_rate(&self.ticker, value.rate_hz)?;
+            self.set_rate(value.rate_hz)?;
         }
         value.rate_hz = self.sampler().rate_hz();
         request.write_back()?;

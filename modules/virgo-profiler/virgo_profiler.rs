@@ -40,7 +40,11 @@ use lib::{
         ProcEntry,
         StreamEntry, //
     },
-    service::Registration, //
+    service::Registration,
+    setting::{
+        self,
+        Setting, //
+    }, //
 };
 use proto::uapi;
 use sampler::Sampler;
@@ -78,6 +82,21 @@ module! {
 }
 virgo_module_version!();
 
+/// The rate, as virgo-analytics may set it.
+const RATE: setting::Spec = setting::Spec {
+    name: "profiler.rate",
+    reader: "virgo-profiler: sampling rounds a second",
+    kind: setting::Kind::Int {
+        // CAST: 1 and 1000.
+        low: uapi::PROFILER_RATE_MIN as i64,
+        high: uapi::PROFILER_RATE_MAX as i64,
+    },
+};
+
+fn set_rate(profiler: &Profiler, rate_hz: i64) -> Result {
+    profiler.set_rate(u32::try_from(rate_hz).map_err(|_| ERANGE)?)
+}
+
 /// The traces' file. Drop sends those away who wait in it before it is removed.
 struct History {
     _file: StreamEntry<HistoryFile>,
@@ -93,6 +112,7 @@ impl Drop for History {
 /// Fields are dropped in this order: first the doors close, then the sampling stops.
 #[pin_data]
 struct VirgoProfiler {
+    rate: Setting<Profiler>,
     history: History,
     trace_dir: ProcDir,
     #[pin]
@@ -133,13 +153,14 @@ impl kernel::InPlaceModule for VirgoProfiler {
                 proc: ProcDir::new(c"virgo/profiler")?,
                 // From here on requests come in, each door as it opens.
                 status: ProcEntry::new(c"virgo/profiler/status", 0o666, profiler.clone())?,
-                service: Registration::new(profiler)?,
+                service: Registration::new(profiler.clone())?,
                 device <- Device::new(shared),
                 trace_dir: ProcDir::new(c"virgo/trace")?,
                 history: History {
                     _file: StreamEntry::new(c"virgo/trace/history", 0o666, tracer.clone())?,
                     tracer,
                 },
+                rate: Setting::new(&RATE, rate.into(), profiler, set_rate)?,
             }? Error))
         })
     }

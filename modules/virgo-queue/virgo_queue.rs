@@ -42,7 +42,11 @@ use lib::{
         Listener, //
     },
     module::checked,
-    service::Registration, //
+    service::Registration,
+    setting::{
+        self,
+        Setting, //
+    }, //
 };
 use log::{
     Policy,
@@ -110,6 +114,21 @@ virgo_string_param!(
     "when a request is acknowledged: always (it is on the disk), interval, never (default always)"
 );
 
+/// The bound on a tube, as virgo-analytics may set it.
+const DEPTH: setting::Spec = setting::Spec {
+    name: "queue.max_depth",
+    reader: "virgo-queue: most requests in a tube",
+    kind: setting::Kind::Int {
+        low: 1,
+        high: 100_000_000,
+    },
+};
+
+fn set_depth(core: &Core, jobs: i64) -> Result {
+    core.hold().limits.tube_jobs = u64::try_from(jobs).map_err(|_| ERANGE)?;
+    Ok(())
+}
+
 /// The port, served.
 fn serve(core: Arc<Core>, port: u16, connections: u32, frame: usize) -> Result<Listener<Server>> {
     let mut config = Config::new(c"virgo_queue", port);
@@ -131,6 +150,7 @@ fn serve(core: Arc<Core>, port: u16, connections: u32, frame: usize) -> Result<L
 /// Fields are dropped in this order: first the doors close, then the log is ended.
 #[pin_data]
 struct VirgoQueue {
+    depth: Setting<Core>,
     #[pin]
     device: Device<QueueFile>,
     service: Registration<Control>,
@@ -207,11 +227,12 @@ impl kernel::InPlaceModule for VirgoQueue {
             let key = kernel::static_lock_class!();
             let core = Arc::pin_init(Core::new(key, limits, log), GFP_KERNEL)?;
             let finish = Finish(core.clone());
+            let depth = i64::try_from(limits.tube_jobs).map_err(|_| EINVAL)?;
             let control = Arc::new(Control::new(core.clone())?, GFP_KERNEL)?;
             // CAST: u32 fits usize on 64-bit.
             let frame = (limits.job_size as usize).saturating_add(4096);
             let listener = if listen == 1 {
-                Some(serve(core, port, connections, frame)?)
+                Some(serve(core.clone(), port, connections, frame)?)
             } else {
                 None
             };
@@ -221,6 +242,7 @@ impl kernel::InPlaceModule for VirgoQueue {
                 listener,
                 service: Registration::new(control.clone())?,
                 device <- Device::new(control),
+                depth: Setting::new(&DEPTH, depth, core, set_depth)?,
             }? Error))
         })
     }

@@ -211,10 +211,10 @@ fn the_others_init() {
     names.sort();
     assert!(names.contains(&"virgo-profiler".to_owned()), "{names:?}");
     for name in names {
-        let first: &[&str] = if name == "virgo-example" {
-            &["virgo-core", "virgo-cpupool"]
-        } else {
-            &["virgo-core"]
+        let first: &[&str] = match name.as_str() {
+            "virgo-example" => &["virgo-core", "virgo-cpupool"],
+            "virgo-settest" => &["virgo-core", "virgo-analytics"],
+            _ => &["virgo-core"],
         };
         each_allocation_of(&name, first);
     }

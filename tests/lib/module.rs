@@ -62,9 +62,14 @@ pub fn none() -> Machine {
     static ONE: Mutex<()> = Mutex::new(());
     let machine = Machine(ONE.lock().unwrap_or_else(PoisonError::into_inner));
     let users = Module::ALL.iter().rev().map(|module| module.name());
-    for name in ["virgo-stale", "virgo-selftest", "virgo-eventtest"]
-        .into_iter()
-        .chain(users)
+    for name in [
+        "virgo-stale",
+        "virgo-selftest",
+        "virgo-eventtest",
+        "virgo-settest",
+    ]
+    .into_iter()
+    .chain(users)
     {
         let gone = wait_until(SOON, || !is_loaded(name) || unload(name).is_ok());
         assert!(gone, "{name} cannot be unloaded");

@@ -100,6 +100,20 @@ unsafe impl Plain for uapi::FsHandle {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::FsStat {}
 // SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsGet {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsSet {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsDefine {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsLog {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsUndo {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsInfo {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::AnalyticsSeen {}
+// SAFETY: As above.
 unsafe impl Plain for uapi::QueuePut {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::QueueTake {}

@@ -344,6 +344,157 @@ fn queue_rows(rows: &mut Rows) {
     }
 }
 
+/// What belongs to the settings.
+fn analytics_rows(rows: &mut Rows) {
+    layout!(
+        rows,
+        uapi::AnalyticsGet,
+        "virgo_analytics_get",
+        [
+            size, flags, text, capacity, length, index, kind, number, low, high, version,
+            changed_ns, left_ms, source, uid, pid, state, reserved, comm, key, reader, words,
+            initial, why
+        ]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsSet,
+        "virgo_analytics_set",
+        [
+            size, flags, text, length, source, ttl_ms, kind, version, low, high, limit, reserved,
+            key, words, why
+        ]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsDefine,
+        "virgo_analytics_define",
+        [size, flags, kind, length, text, low, high, limit, reserved, key, reader, words]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsChange,
+        "virgo_analytics_change",
+        [version, when_ns, source, flags, uid, pid, comm, key, before, after, why]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsLog,
+        "virgo_analytics_log",
+        [size, flags, entries, capacity, count, after, lost, reserved]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsUndo,
+        "virgo_analytics_undo",
+        [size, flags, count, done, version, reserved]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsInfo,
+        "virgo_analytics_info",
+        [
+            size,
+            flags,
+            version,
+            settings,
+            max_settings,
+            bytes,
+            max_bytes,
+            refused,
+            expired,
+            undoable,
+            watchers,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::AnalyticsSeen,
+        "virgo_analytics_seen",
+        [size, flags, version]
+    );
+    let constants: &[(&str, u64)] = &[
+        ("VIRGO_ANALYTICS_KEY_LEN", uapi::ANALYTICS_KEY_LEN as u64),
+        ("VIRGO_ANALYTICS_WHY_LEN", uapi::ANALYTICS_WHY_LEN as u64),
+        (
+            "VIRGO_ANALYTICS_READER_LEN",
+            uapi::ANALYTICS_READER_LEN as u64,
+        ),
+        (
+            "VIRGO_ANALYTICS_WORDS_LEN",
+            uapi::ANALYTICS_WORDS_LEN as u64,
+        ),
+        ("VIRGO_ANALYTICS_CUT_LEN", uapi::ANALYTICS_CUT_LEN as u64),
+        (
+            "VIRGO_ANALYTICS_VALUE_MAX",
+            uapi::ANALYTICS_VALUE_MAX.into(),
+        ),
+        ("VIRGO_ANALYTICS_UNDO_MAX", uapi::ANALYTICS_UNDO_MAX.into()),
+        (
+            "VIRGO_ANALYTICS_GET_INDEX",
+            uapi::ANALYTICS_GET_INDEX.into(),
+        ),
+        ("VIRGO_ANALYTICS_READ", uapi::ANALYTICS_READ.into()),
+        ("VIRGO_ANALYTICS_DECLARED", uapi::ANALYTICS_DECLARED.into()),
+        (
+            "VIRGO_ANALYTICS_SET_CREATE",
+            uapi::ANALYTICS_SET_CREATE.into(),
+        ),
+        (
+            "VIRGO_ANALYTICS_SET_UNSET",
+            uapi::ANALYTICS_SET_UNSET.into(),
+        ),
+        ("VIRGO_ANALYTICS_SET_IF", uapi::ANALYTICS_SET_IF.into()),
+        (
+            "VIRGO_ANALYTICS_CHANGE_UNSET",
+            uapi::ANALYTICS_CHANGE_UNSET.into(),
+        ),
+        (
+            "VIRGO_ANALYTICS_CHANGE_UNDO",
+            uapi::ANALYTICS_CHANGE_UNDO.into(),
+        ),
+        (
+            "VIRGO_ANALYTICS_CHANGE_EXPIRED",
+            uapi::ANALYTICS_CHANGE_EXPIRED.into(),
+        ),
+        ("VIRGO_ANALYTICS_TEXT", uapi::ANALYTICS_TEXT.into()),
+        ("VIRGO_ANALYTICS_INT", uapi::ANALYTICS_INT.into()),
+        ("VIRGO_ANALYTICS_BOOL", uapi::ANALYTICS_BOOL.into()),
+        ("VIRGO_ANALYTICS_CHOICE", uapi::ANALYTICS_CHOICE.into()),
+        (
+            "VIRGO_ANALYTICS_BY_DEFAULT",
+            uapi::ANALYTICS_BY_DEFAULT.into(),
+        ),
+        (
+            "VIRGO_ANALYTICS_BY_PERSON",
+            uapi::ANALYTICS_BY_PERSON.into(),
+        ),
+        ("VIRGO_ANALYTICS_BY_FILE", uapi::ANALYTICS_BY_FILE.into()),
+        (
+            "VIRGO_ANALYTICS_BY_STREAM",
+            uapi::ANALYTICS_BY_STREAM.into(),
+        ),
+        (
+            "VIRGO_ANALYTICS_BY_LEARNER",
+            uapi::ANALYTICS_BY_LEARNER.into(),
+        ),
+        ("VIRGO_ANALYTICS_IOC_GET", uapi::ANALYTICS_IOC_GET.into()),
+        ("VIRGO_ANALYTICS_IOC_SET", uapi::ANALYTICS_IOC_SET.into()),
+        (
+            "VIRGO_ANALYTICS_IOC_DEFINE",
+            uapi::ANALYTICS_IOC_DEFINE.into(),
+        ),
+        ("VIRGO_ANALYTICS_IOC_LOG", uapi::ANALYTICS_IOC_LOG.into()),
+        ("VIRGO_ANALYTICS_IOC_UNDO", uapi::ANALYTICS_IOC_UNDO.into()),
+        ("VIRGO_ANALYTICS_IOC_INFO", uapi::ANALYTICS_IOC_INFO.into()),
+        ("VIRGO_ANALYTICS_IOC_SEEN", uapi::ANALYTICS_IOC_SEEN.into()),
+    ];
+    for (name, value) in constants {
+        rows.insert((*name).into(), *value);
+    }
+}
+
 /// What belongs to the memory pool.
 fn mempool_rows(rows: &mut Rows) {
     layout!(rows, uapi::Vuid, "virgo_vuid", [word]);
@@ -745,6 +896,7 @@ fn rust_rows() -> Rows {
 
     eventnet_rows(&mut rows);
     queue_rows(&mut rows);
+    analytics_rows(&mut rows);
     mempool_rows(&mut rows);
     nodes_rows(&mut rows);
     cpupool_rows(&mut rows);

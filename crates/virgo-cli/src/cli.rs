@@ -2,7 +2,9 @@
 
 //! The command line. Help, manual pages and completions are all made from this.
 
+pub(crate) mod analytics;
 pub(crate) mod events;
+pub(crate) mod learn;
 pub(crate) mod mem;
 pub(crate) mod queue;
 
@@ -110,6 +112,18 @@ pub(crate) enum Command {
         /// Serve them at this address
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<std::net::SocketAddr>,
+    },
+    /// Look at settings, change them, watch them
+    #[command(after_help = analytics::EXAMPLES)]
+    Analytics {
+        #[command(subcommand)]
+        command: analytics::Analytics,
+    },
+    /// Learn what settings should be, from what was seen; advice, unless told to set it
+    #[command(after_help = learn::EXAMPLES)]
+    Learn {
+        #[command(subcommand)]
+        command: learn::Learn,
     },
     /// Record every page fault of a process and every change of its memory map, and study them
     ///

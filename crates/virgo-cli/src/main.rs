@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analytics;
 mod board;
 mod case;
 mod classic;
@@ -15,6 +16,7 @@ mod events;
 mod export;
 mod fs;
 mod gate;
+mod learn;
 mod mem;
 mod monitor;
 mod nodes;
@@ -89,6 +91,8 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Queue { command } => queue::run(command, json),
         cli::Command::Events { source, command } => events::run(command, &source, json),
         cli::Command::Export { listen } => export::run(listen, json),
+        cli::Command::Analytics { command } => analytics::run(command, json),
+        cli::Command::Learn { command } => learn::run(command, json),
         cli::Command::Trace { command } => trace::run(command, json),
         cli::Command::Tracepgfault { out, command } => {
             trace::run(cli::Trace::classic(out, command), json)

@@ -235,10 +235,11 @@ proptest! {
         cuts in prop::collection::vec(1..40_usize, 1..60),
     ) {
         // Comments are no items, wherever they are cut.
-        let conf: String = pairs
+        let lines: Vec<String> = pairs
             .iter()
             .map(|(key, value)| format!("# a, b=[\n{key}={value}\n"))
             .collect();
+        let conf = lines.concat();
         let (mut held, mut seen, mut rest) = (Vec::new(), Vec::new(), conf.as_bytes());
         let mut cuts = cuts.iter().cycle();
         while !rest.is_empty() {

@@ -94,6 +94,8 @@ pub enum Action {
     SeenChanges(u64),
     /// One of the queue's commands, in words.
     Queue(String),
+    /// One of the settings' commands, in words.
+    Analytics(String),
     /// One of EventNet's commands, in words.
     Eventnet(String),
     /// `VIRGO_TRACE_IOC_START` of this process.
@@ -147,7 +149,9 @@ impl fmt::Display for Action {
             Action::Share(prefix) => write!(f, "share the namespace {prefix}"),
             Action::Unshare(prefix) => write!(f, "take the namespace {prefix} down"),
             Action::MapShare(prefix) => write!(f, "map the namespace {prefix}"),
-            Action::Queue(what) | Action::Eventnet(what) => f.write_str(what),
+            Action::Queue(what) | Action::Eventnet(what) | Action::Analytics(what) => {
+                f.write_str(what)
+            }
             Action::Table => write!(f, "read a shared namespace"),
             Action::SeenChanges(count) => {
                 write!(f, "tell the kernel that {count} changes were seen")
@@ -274,6 +278,8 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         A::Open(path) if *path == uapi::DEVICE => "virgo-core",
         A::Open(path) if *path == uapi::QUEUE_DEVICE => "virgo-queue",
         A::Queue(_) => "virgo-queue",
+        A::Open(path) if *path == uapi::ANALYTICS_DEVICE => "virgo-analytics",
+        A::Analytics(_) => "virgo-analytics",
         A::Open(path) if *path == uapi::EVENTNET_DEVICE => "virgo-eventnet",
         A::Eventnet(_) => "virgo-eventnet",
         A::Open(path) if *path == uapi::MEMPOOL_DEVICE => "virgo-mempool",
@@ -334,6 +340,46 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::Eventnet(_), Errno::INVAL) => (
             "it is no message that EventNet knows".into(),
             "See \"virgo events log --help\".".into(),
+        ),
+        (A::Analytics(_), Errno::NOENT) => (
+            "there is none".into(),
+            "\"virgo analytics ls\" shows what there is; \"set --new\" makes a setting.".into(),
+        ),
+        (A::Analytics(_), Errno::ILSEQ) => (
+            "that can't be a setting's name".into(),
+            "A name is 1 to 127 letters, digits and _.-:/@.".into(),
+        ),
+        (A::Analytics(_), Errno::INVAL) => (
+            "it is not of the setting's kind, or has a control character in it".into(),
+            "\"virgo analytics ls\" shows what each setting may be.".into(),
+        ),
+        (A::Analytics(_), Errno::RANGE) => (
+            "it is out of the setting's range".into(),
+            "\"virgo analytics ls\" shows what each setting may be.".into(),
+        ),
+        (A::Analytics(_), Errno::TOOBIG) => (
+            "a value has at most 4096 bytes, a choice's words 255".into(),
+            "Give a shorter one.".into(),
+        ),
+        (A::Analytics(_), Errno::BUSY) => (
+            "what a person has set stands".into(),
+            "\"virgo analytics unset\" takes that back.".into(),
+        ),
+        (A::Analytics(_), Errno::STALE) => (
+            "it has been changed in between".into(),
+            "Look at it, and try again.".into(),
+        ),
+        (A::Analytics(_), Errno::NOSPC) => (
+            "there is no room for more settings".into(),
+            "Load virgo-analytics with larger max_settings or max_mb.".into(),
+        ),
+        (A::Analytics(_), Errno::EXIST) => (
+            "a module that is loaded has declared it".into(),
+            "Choose another name.".into(),
+        ),
+        (A::Analytics(_), Errno::PERM) => (
+            "this user may only read settings".into(),
+            "Run it with sudo: CAP_SYS_ADMIN is needed.".into(),
         ),
         (A::Queue(_), Errno::NOENT) => (
             "there is none that you may have".into(),
@@ -744,6 +790,8 @@ mod tests {
             Action::SeenChanges(3),
             Action::Open(uapi::QUEUE_DEVICE),
             Action::Queue("take a request".into()),
+            Action::Open(uapi::ANALYTICS_DEVICE),
+            Action::Analytics("set a to 1".into()),
             Action::Trace("process 7".into()),
             Action::StopTrace,
             Action::TraceState,

@@ -43,6 +43,7 @@
 )))]
 compile_error!("the kernel's buffers are read by 64-bit atomic loads: a 64-bit Linux is needed");
 
+pub mod analytics;
 pub mod cloud;
 mod control;
 mod cpupool;

@@ -41,6 +41,12 @@ unsafe impl Plain for uapi::ProfilerSeen {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::QueueDone {}
 // SAFETY: as above.
+unsafe impl Plain for uapi::AnalyticsUndo {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::AnalyticsInfo {}
+// SAFETY: as above.
+unsafe impl Plain for uapi::AnalyticsSeen {}
+// SAFETY: as above.
 unsafe impl Plain for uapi::QueueStat {}
 // SAFETY: as above.
 unsafe impl Plain for uapi::QueueDrain {}
@@ -226,6 +232,55 @@ unsafe fn call_at<const OPCODE: Opcode, T>(fd: impl AsFd, value: &mut T) -> Resu
 /// A length for a field of 32 bits. What is longer is longer than any limit of the kernel's.
 fn length32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+/// `VIRGO_ANALYTICS_IOC_GET` into `room`.
+pub(crate) fn analytics_get(
+    fd: impl AsFd,
+    get: &mut uapi::AnalyticsGet,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    get.text = room.as_mut_ptr() as u64;
+    get.capacity = length32(room);
+    // SAFETY: GET writes at most `capacity` bytes at `text`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::ANALYTICS_IOC_GET }, _>(fd, get) }
+}
+
+/// `VIRGO_ANALYTICS_IOC_SET` of `text`.
+pub(crate) fn analytics_set(
+    fd: impl AsFd,
+    set: &mut uapi::AnalyticsSet,
+    text: &[u8],
+) -> Result<(), Errno> {
+    set.text = text.as_ptr() as u64;
+    set.length = length32(text);
+    // SAFETY: SET reads `length` bytes at `text`, which are borrowed.
+    unsafe { call_at::<{ uapi::ANALYTICS_IOC_SET }, _>(fd, set) }
+}
+
+/// `VIRGO_ANALYTICS_IOC_DEFINE` with `text`.
+pub(crate) fn analytics_define(
+    fd: impl AsFd,
+    define: &mut uapi::AnalyticsDefine,
+    text: &[u8],
+) -> Result<(), Errno> {
+    define.text = text.as_ptr() as u64;
+    define.length = length32(text);
+    // SAFETY: DEFINE reads `length` bytes at `text`, which are borrowed.
+    unsafe { call_at::<{ uapi::ANALYTICS_IOC_DEFINE }, _>(fd, define) }
+}
+
+/// `VIRGO_ANALYTICS_IOC_LOG` into `entries`.
+pub(crate) fn analytics_log(
+    fd: impl AsFd,
+    log: &mut uapi::AnalyticsLog,
+    entries: &mut [uapi::AnalyticsChange],
+) -> Result<(), Errno> {
+    log.entries = entries.as_mut_ptr() as u64;
+    log.capacity = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    // SAFETY: LOG writes at most `capacity` entries at `entries`, which are borrowed mutably, and
+    // any bytes are a valid one.
+    unsafe { call_at::<{ uapi::ANALYTICS_IOC_LOG }, _>(fd, log) }
 }
 
 /// `VIRGO_QUEUE_IOC_PUT` of `body`.

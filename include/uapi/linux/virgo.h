@@ -1645,6 +1645,341 @@ struct virgo_eventnet_settings {
 #define VIRGO_EVENTNET_IOC_STAT		_IOWR(VIRGO_IOC_MAGIC, 0x52, struct virgo_eventnet_stat)
 #define VIRGO_EVENTNET_IOC_SETTINGS	_IOWR(VIRGO_IOC_MAGIC, 0x53, struct virgo_eventnet_settings)
 
+/* ------------------------------------------------------------- analytics */
+
+/** The settings' device: the same commands, plus poll. */
+#define VIRGO_ANALYTICS_DEVICE		"/dev/virgo-analytics"
+/** Room for a setting's name, NUL behind it. */
+#define VIRGO_ANALYTICS_KEY_LEN		128
+/** Room for why a value was set, NUL behind it. */
+#define VIRGO_ANALYTICS_WHY_LEN		128
+/** Room for who reads a setting, NUL behind it. */
+#define VIRGO_ANALYTICS_READER_LEN	64
+/** Room for a choice's words with | between, NUL behind them. */
+#define VIRGO_ANALYTICS_WORDS_LEN	256
+/** Room for a value, cut, in a list of changes, NUL behind it. */
+#define VIRGO_ANALYTICS_CUT_LEN		64
+/** The longest value, in bytes. */
+#define VIRGO_ANALYTICS_VALUE_MAX	4096
+/** How many changes can be undone. */
+#define VIRGO_ANALYTICS_UNDO_MAX	10
+
+/**
+ * enum virgo_analytics_kind - what a value may be.
+ * @VIRGO_ANALYTICS_TEXT: any text.
+ * @VIRGO_ANALYTICS_INT: a whole number; K, M, G, T are powers of 1024.
+ * @VIRGO_ANALYTICS_BOOL: yes or no.
+ * @VIRGO_ANALYTICS_CHOICE: one of some words.
+ */
+enum virgo_analytics_kind {
+	VIRGO_ANALYTICS_TEXT	= 0,
+	VIRGO_ANALYTICS_INT	= 1,
+	VIRGO_ANALYTICS_BOOL	= 2,
+	VIRGO_ANALYTICS_CHOICE	= 3,
+};
+
+/**
+ * enum virgo_analytics_source - where a value comes from.
+ * @VIRGO_ANALYTICS_BY_DEFAULT: nobody has set it.
+ * @VIRGO_ANALYTICS_BY_PERSON: a person.
+ * @VIRGO_ANALYTICS_BY_FILE: a file of settings, which a person loaded.
+ * @VIRGO_ANALYTICS_BY_STREAM: a stream of settings.
+ * @VIRGO_ANALYTICS_BY_LEARNER: a program that learns.
+ *
+ * What a person or a file has set, a stream or a learner can't change: EBUSY.
+ */
+enum virgo_analytics_source {
+	VIRGO_ANALYTICS_BY_DEFAULT	= 0,
+	VIRGO_ANALYTICS_BY_PERSON	= 1,
+	VIRGO_ANALYTICS_BY_FILE		= 2,
+	VIRGO_ANALYTICS_BY_STREAM	= 3,
+	VIRGO_ANALYTICS_BY_LEARNER	= 4,
+};
+
+/** In get's flags: the setting numbered @index; ENOENT past the last. */
+#define VIRGO_ANALYTICS_GET_INDEX	(1U << 0)
+
+/** In a setting's state: a loaded module reads it. */
+#define VIRGO_ANALYTICS_READ		(1U << 0)
+/** In a setting's state: it was declared, by a module or by a command. */
+#define VIRGO_ANALYTICS_DECLARED	(1U << 1)
+
+/**
+ * struct virgo_analytics_get - a setting (VIRGO_ANALYTICS_IOC_GET).
+ * @size: in: sizeof(struct virgo_analytics_get).
+ * @flags: in: 0 or VIRGO_ANALYTICS_GET_INDEX.
+ * @text: in: where to store the value, which has no NUL behind it.
+ * @capacity: in: room there, in bytes.
+ * @length: out: the value's length, even if that is more than @capacity; as
+ *	much as there is room for is stored.
+ * @index: in with VIRGO_ANALYTICS_GET_INDEX; out: the setting's number. A
+ *	number is never given to another setting.
+ * @kind: out: enum virgo_analytics_kind.
+ * @number: out: the value as a number; of a choice the word's place, of a
+ *	text 0.
+ * @low: out: the least value of a number.
+ * @high: out: its greatest.
+ * @version: out: the number of the change that made it so; 0: none has.
+ * @changed_ns: out: when, in nanoseconds of CLOCK_REALTIME.
+ * @left_ms: out: how long a learnt value stands, in ms; 0: for good.
+ * @source: out: enum virgo_analytics_source.
+ * @uid: out: who set it; 0xffffffff: no process.
+ * @pid: out: that process.
+ * @state: out: VIRGO_ANALYTICS_READ and so on.
+ * @reserved: in: must be zero.
+ * @comm: out: that process's name.
+ * @key: in without VIRGO_ANALYTICS_GET_INDEX; out: the setting's name.
+ * @reader: out: who reads it.
+ * @words: out: a choice's words.
+ * @initial: out: the value that it has where nobody has set it, cut.
+ * @why: out: why it was set.
+ *
+ * ENOENT: no such setting.
+ */
+struct virgo_analytics_get {
+	__u32 size;
+	__u32 flags;
+	__u64 text;
+	__u32 capacity;
+	__u32 length;
+	__u32 index;
+	__u32 kind;
+	__s64 number;
+	__s64 low;
+	__s64 high;
+	__u64 version;
+	__u64 changed_ns;
+	__u64 left_ms;
+	__u32 source;
+	__u32 uid;
+	__u32 pid;
+	__u32 state;
+	__u64 reserved[2];
+	char comm[16];
+	char key[VIRGO_ANALYTICS_KEY_LEN];
+	char reader[VIRGO_ANALYTICS_READER_LEN];
+	char words[VIRGO_ANALYTICS_WORDS_LEN];
+	char initial[VIRGO_ANALYTICS_CUT_LEN];
+	char why[VIRGO_ANALYTICS_WHY_LEN];
+};
+
+/** In set's flags: a setting that is not there is made, as a text. */
+#define VIRGO_ANALYTICS_SET_CREATE	(1U << 0)
+/** In set's flags: take back what was set; the value below it is in force. */
+#define VIRGO_ANALYTICS_SET_UNSET	(1U << 1)
+/** In set's flags: only if the setting's version is @version, else ESTALE. */
+#define VIRGO_ANALYTICS_SET_IF		(1U << 2)
+
+/**
+ * struct virgo_analytics_set - set a value (VIRGO_ANALYTICS_IOC_SET).
+ * @size: in: sizeof(struct virgo_analytics_set).
+ * @flags: in: VIRGO_ANALYTICS_SET_ bits.
+ * @text: in: address of the value.
+ * @length: in: its length, at most VIRGO_ANALYTICS_VALUE_MAX.
+ * @source: in: VIRGO_ANALYTICS_BY_PERSON to VIRGO_ANALYTICS_BY_LEARNER.
+ * @ttl_ms: in: from a learner: how long it stands; 0: for good.
+ * @kind: out with EINVAL and ERANGE: the setting's kind.
+ * @version: in with VIRGO_ANALYTICS_SET_IF; out: the number of this change,
+ *	or of the last one if this changed nothing.
+ * @low: out with ERANGE: the least value.
+ * @high: out with ERANGE: the greatest.
+ * @limit: out with ENOSPC: how many settings there can be, or how many bytes
+ *	for all of them; out with EBUSY: the uid of whose value stands.
+ * @reserved: in: must be zero.
+ * @key: in: the setting's name.
+ * @words: out with ERANGE: a choice's words.
+ * @why: in: why it is set, for those who look at it later.
+ *
+ * EPERM without CAP_SYS_ADMIN; ENOENT: no such setting; EINVAL: the value is
+ * not of the setting's kind, or has a control character in it; ERANGE: it is
+ * out of its range; E2BIG: it is too long; EBUSY: a person's value stands
+ * against a stream's or a learner's; ESTALE: another change came before;
+ * ENOSPC: a limit is reached. An error of the module that reads the setting
+ * is told as it is, and nothing has changed.
+ */
+struct virgo_analytics_set {
+	__u32 size;
+	__u32 flags;
+	__u64 text;
+	__u32 length;
+	__u32 source;
+	__u32 ttl_ms;
+	__u32 kind;
+	__u64 version;
+	__s64 low;
+	__s64 high;
+	__u64 limit;
+	__u64 reserved[2];
+	char key[VIRGO_ANALYTICS_KEY_LEN];
+	char words[VIRGO_ANALYTICS_WORDS_LEN];
+	char why[VIRGO_ANALYTICS_WHY_LEN];
+};
+
+/**
+ * struct virgo_analytics_define - declare a setting (VIRGO_ANALYTICS_IOC_DEFINE).
+ * @size: in: sizeof(struct virgo_analytics_define).
+ * @flags: in: must be zero.
+ * @kind: in: enum virgo_analytics_kind.
+ * @length: in: the length of @text.
+ * @text: in: address of the value it has where nobody has set it.
+ * @low: in: the least value of a number, else 0.
+ * @high: in: its greatest, else 0.
+ * @limit: out with ENOSPC: as for VIRGO_ANALYTICS_IOC_SET.
+ * @reserved: in: must be zero.
+ * @key: in: the setting's name.
+ * @reader: in: who reads it.
+ * @words: in: a choice's words with | between, else empty.
+ *
+ * EPERM without CAP_SYS_ADMIN; EINVAL: what is declared contradicts itself;
+ * EEXIST: a loaded module has declared it; ERANGE: it has a value that would
+ * not be allowed; ENOSPC: a limit is reached.
+ */
+struct virgo_analytics_define {
+	__u32 size;
+	__u32 flags;
+	__u32 kind;
+	__u32 length;
+	__u64 text;
+	__s64 low;
+	__s64 high;
+	__u64 limit;
+	__u64 reserved[2];
+	char key[VIRGO_ANALYTICS_KEY_LEN];
+	char reader[VIRGO_ANALYTICS_READER_LEN];
+	char words[VIRGO_ANALYTICS_WORDS_LEN];
+};
+
+/** In a change's flags: what was set was taken back. */
+#define VIRGO_ANALYTICS_CHANGE_UNSET	(1U << 0)
+/** In a change's flags: it took a change back. */
+#define VIRGO_ANALYTICS_CHANGE_UNDO	(1U << 1)
+/** In a change's flags: a learnt value's time was over. */
+#define VIRGO_ANALYTICS_CHANGE_EXPIRED	(1U << 2)
+
+/**
+ * struct virgo_analytics_change - a change that was made.
+ * @version: its number, from 1 on.
+ * @when_ns: when, in nanoseconds of CLOCK_REALTIME.
+ * @source: enum virgo_analytics_source of the value that is in force.
+ * @flags: VIRGO_ANALYTICS_CHANGE_ bits.
+ * @uid: who; 0xffffffff: no process.
+ * @pid: that process.
+ * @comm: its name.
+ * @key: the setting.
+ * @before: its value before, cut.
+ * @after: its value after, cut.
+ * @why: why.
+ */
+struct virgo_analytics_change {
+	__u64 version;
+	__u64 when_ns;
+	__u32 source;
+	__u32 flags;
+	__u32 uid;
+	__u32 pid;
+	char comm[16];
+	char key[VIRGO_ANALYTICS_KEY_LEN];
+	char before[VIRGO_ANALYTICS_CUT_LEN];
+	char after[VIRGO_ANALYTICS_CUT_LEN];
+	char why[VIRGO_ANALYTICS_WHY_LEN];
+};
+
+/**
+ * struct virgo_analytics_log - the changes (VIRGO_ANALYTICS_IOC_LOG).
+ * @size: in: sizeof(struct virgo_analytics_log).
+ * @flags: in: must be zero.
+ * @entries: in: address of an array of struct virgo_analytics_change.
+ * @capacity: in: entries that there is room for.
+ * @count: out: entries that were stored, the oldest first.
+ * @after: in: changes with a greater number than this.
+ * @lost: out: how many of those are no longer kept.
+ * @reserved: in: must be zero.
+ */
+struct virgo_analytics_log {
+	__u32 size;
+	__u32 flags;
+	__u64 entries;
+	__u32 capacity;
+	__u32 count;
+	__u64 after;
+	__u64 lost;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_analytics_undo - take changes back (VIRGO_ANALYTICS_IOC_UNDO).
+ * @size: in: sizeof(struct virgo_analytics_undo).
+ * @flags: in: must be zero.
+ * @count: in: how many, from the last one on; up to VIRGO_ANALYTICS_UNDO_MAX.
+ * @done: out: how many were taken back; with an error too.
+ * @version: out: the number of the last change.
+ * @reserved: in: must be zero.
+ *
+ * EPERM without CAP_SYS_ADMIN; ENOENT: there is none to be taken back.
+ */
+struct virgo_analytics_undo {
+	__u32 size;
+	__u32 flags;
+	__u32 count;
+	__u32 done;
+	__u64 version;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_analytics_info - numbers (VIRGO_ANALYTICS_IOC_INFO).
+ * @size: in: sizeof(struct virgo_analytics_info).
+ * @flags: in: must be zero.
+ * @version: out: the number of the last change.
+ * @settings: out: how many settings there are.
+ * @max_settings: out: how many there can be.
+ * @bytes: out: the memory of their names, values and declarations.
+ * @max_bytes: out: how much that can be.
+ * @refused: out: how many changes were refused, for whatever reason.
+ * @expired: out: how many learnt values have run out.
+ * @undoable: out: how many changes can be taken back.
+ * @watchers: out: how many functions of modules are told of changes.
+ * @reserved: in: must be zero.
+ */
+struct virgo_analytics_info {
+	__u32 size;
+	__u32 flags;
+	__u64 version;
+	__u64 settings;
+	__u64 max_settings;
+	__u64 bytes;
+	__u64 max_bytes;
+	__u64 refused;
+	__u64 expired;
+	__u32 undoable;
+	__u32 watchers;
+	__u64 reserved[7];
+};
+
+/**
+ * struct virgo_analytics_seen - what the reader knows (VIRGO_ANALYTICS_IOC_SEEN).
+ * @size: in: sizeof(struct virgo_analytics_seen).
+ * @flags: in: must be zero.
+ * @version: in: the number of the last change that it knows of.
+ *
+ * On VIRGO_ANALYTICS_DEVICE alone, which can be read (POLLIN) while there are
+ * changes after that one; after open, after the last there was then. EINVAL
+ * for a number that no change has had, and on VIRGO_DEVICE.
+ */
+struct virgo_analytics_seen {
+	__u32 size;
+	__u32 flags;
+	__u64 version;
+};
+
+#define VIRGO_ANALYTICS_IOC_GET		_IOWR(VIRGO_IOC_MAGIC, 0x60, struct virgo_analytics_get)
+#define VIRGO_ANALYTICS_IOC_SET		_IOWR(VIRGO_IOC_MAGIC, 0x61, struct virgo_analytics_set)
+#define VIRGO_ANALYTICS_IOC_DEFINE	_IOWR(VIRGO_IOC_MAGIC, 0x62, struct virgo_analytics_define)
+#define VIRGO_ANALYTICS_IOC_LOG		_IOWR(VIRGO_IOC_MAGIC, 0x63, struct virgo_analytics_log)
+#define VIRGO_ANALYTICS_IOC_UNDO	_IOWR(VIRGO_IOC_MAGIC, 0x64, struct virgo_analytics_undo)
+#define VIRGO_ANALYTICS_IOC_INFO	_IOWR(VIRGO_IOC_MAGIC, 0x65, struct virgo_analytics_info)
+#define VIRGO_ANALYTICS_IOC_SEEN	_IOWR(VIRGO_IOC_MAGIC, 0x66, struct virgo_analytics_seen)
+
 /* -------------------------------------------------------------- profiler */
 
 /** Length of a thread's name with its terminating NUL, as TASK_COMM_LEN. */

@@ -559,6 +559,8 @@ impl Cluster {
             send_buffer: 0,
             idle_ms: IDLE_MS,
             send_ms: IDLE_MS,
+            // A sign of life that comes late is none.
+            metered: false,
             ..Config::new(c"virgo_cluster", bind.port())
         };
         let door = Door {

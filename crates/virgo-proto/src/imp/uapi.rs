@@ -117,6 +117,61 @@ pub const NODES_SET_SEED: u32 = 1 << 1;
 /// The node that the key belongs to.
 pub const PICK_OWNER: u32 = 1 << 0;
 
+// The settings.
+
+/// The settings' device: the same commands, plus poll.
+pub const ANALYTICS_DEVICE: &str = "/dev/virgo-analytics";
+/// Room for a setting's name, NUL behind it.
+pub const ANALYTICS_KEY_LEN: usize = 128;
+/// Room for why a value was set, NUL behind it.
+pub const ANALYTICS_WHY_LEN: usize = 128;
+/// Room for who reads a setting, NUL behind it.
+pub const ANALYTICS_READER_LEN: usize = 64;
+/// Room for a choice's words with | between, NUL behind them.
+pub const ANALYTICS_WORDS_LEN: usize = 256;
+/// Room for a value, cut, in a list of changes, NUL behind it.
+pub const ANALYTICS_CUT_LEN: usize = 64;
+/// The longest value, in bytes.
+pub const ANALYTICS_VALUE_MAX: u32 = 4096;
+/// How many changes can be undone.
+pub const ANALYTICS_UNDO_MAX: u32 = 10;
+/// In get's flags: the setting numbered index; ENOENT past the last.
+pub const ANALYTICS_GET_INDEX: u32 = 1 << 0;
+/// In a setting's state: a loaded module reads it.
+pub const ANALYTICS_READ: u32 = 1 << 0;
+/// In a setting's state: it was declared, by a module or by a command.
+pub const ANALYTICS_DECLARED: u32 = 1 << 1;
+/// In set's flags: a setting that is not there is made, as a text.
+pub const ANALYTICS_SET_CREATE: u32 = 1 << 0;
+/// In set's flags: take back what was set; the value below it is in force.
+pub const ANALYTICS_SET_UNSET: u32 = 1 << 1;
+/// In set's flags: only if the setting's version is version, else ESTALE.
+pub const ANALYTICS_SET_IF: u32 = 1 << 2;
+/// In a change's flags: what was set was taken back.
+pub const ANALYTICS_CHANGE_UNSET: u32 = 1 << 0;
+/// In a change's flags: it took a change back.
+pub const ANALYTICS_CHANGE_UNDO: u32 = 1 << 1;
+/// In a change's flags: a learnt value's time was over.
+pub const ANALYTICS_CHANGE_EXPIRED: u32 = 1 << 2;
+/// Any text.
+pub const ANALYTICS_TEXT: u32 = 0;
+/// A whole number; K, M, G, T are powers of 1024.
+pub const ANALYTICS_INT: u32 = 1;
+/// Yes or no.
+pub const ANALYTICS_BOOL: u32 = 2;
+/// One of some words.
+pub const ANALYTICS_CHOICE: u32 = 3;
+/// Nobody has set it.
+pub const ANALYTICS_BY_DEFAULT: u32 = 0;
+/// A person.
+pub const ANALYTICS_BY_PERSON: u32 = 1;
+/// A file of settings, which a person loaded.
+pub const ANALYTICS_BY_FILE: u32 = 2;
+/// A stream of settings.
+pub const ANALYTICS_BY_STREAM: u32 = 3;
+/// A program that learns.
+pub const ANALYTICS_BY_LEARNER: u32 = 4;
+
 /// The queue's own device.
 pub const QUEUE_DEVICE: &str = "/dev/virgo-queue";
 /// Room for a tube's name.
@@ -325,6 +380,20 @@ const fn iowr<T>(nr: u32) -> u32 {
 
 /// What is loaded here.
 pub const IOC_QUERY: u32 = iowr::<Query>(0x00);
+/// A setting.
+pub const ANALYTICS_IOC_GET: u32 = iowr::<AnalyticsGet>(0x60);
+/// Set a value.
+pub const ANALYTICS_IOC_SET: u32 = iowr::<AnalyticsSet>(0x61);
+/// Declare a setting.
+pub const ANALYTICS_IOC_DEFINE: u32 = iowr::<AnalyticsDefine>(0x62);
+/// The changes.
+pub const ANALYTICS_IOC_LOG: u32 = iowr::<AnalyticsLog>(0x63);
+/// Take changes back.
+pub const ANALYTICS_IOC_UNDO: u32 = iowr::<AnalyticsUndo>(0x64);
+/// Numbers.
+pub const ANALYTICS_IOC_INFO: u32 = iowr::<AnalyticsInfo>(0x65);
+/// What the reader knows.
+pub const ANALYTICS_IOC_SEEN: u32 = iowr::<AnalyticsSeen>(0x66);
 /// Put a request.
 pub const QUEUE_IOC_PUT: u32 = iowr::<QueuePut>(0x40);
 /// Take one.
@@ -1478,6 +1547,330 @@ impl Default for Node {
             error: [0; NODE_ERROR_LEN],
         }
     }
+}
+
+/// A setting (`struct virgo_analytics_get`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnalyticsGet {
+    /// In: `sizeof(struct virgo_analytics_get)`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_ANALYTICS_GET_INDEX`.
+    pub flags: u32,
+    /// In: where to store the value, which has no NUL behind it.
+    pub text: u64,
+    /// In: room there, in bytes.
+    pub capacity: u32,
+    /// Out: the value's length, even if that is more than capacity; as much as there is room for
+    /// is stored.
+    pub length: u32,
+    /// In with `VIRGO_ANALYTICS_GET_INDEX`; out: the setting's number. A number is never given to
+    /// another setting.
+    pub index: u32,
+    /// Out: `enum virgo_analytics_kind`.
+    pub kind: u32,
+    /// Out: the value as a number; of a choice the word's place, of a text 0.
+    pub number: i64,
+    /// Out: the least value of a number.
+    pub low: i64,
+    /// Out: its greatest.
+    pub high: i64,
+    /// Out: the number of the change that made it so; 0: none has.
+    pub version: u64,
+    /// Out: when, in nanoseconds of CLOCK_REALTIME.
+    pub changed_ns: u64,
+    /// Out: how long a learnt value stands, in ms; 0: for good.
+    pub left_ms: u64,
+    /// Out: `enum virgo_analytics_source`.
+    pub source: u32,
+    /// Out: who set it; 0xffffffff: no process.
+    pub uid: u32,
+    /// Out: that process.
+    pub pid: u32,
+    /// Out: `VIRGO_ANALYTICS_READ` and so on.
+    pub state: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// Out: that process's name.
+    pub comm: [u8; 16],
+    /// In without `VIRGO_ANALYTICS_GET_INDEX`; out: the setting's name.
+    pub key: [u8; ANALYTICS_KEY_LEN],
+    /// Out: who reads it.
+    pub reader: [u8; ANALYTICS_READER_LEN],
+    /// Out: a choice's words.
+    pub words: [u8; ANALYTICS_WORDS_LEN],
+    /// Out: the value that it has where nobody has set it, cut.
+    pub initial: [u8; ANALYTICS_CUT_LEN],
+    /// Out: why it was set.
+    pub why: [u8; ANALYTICS_WHY_LEN],
+}
+
+impl Default for AnalyticsGet {
+    fn default() -> Self {
+        AnalyticsGet {
+            size: 0,
+            flags: 0,
+            text: 0,
+            capacity: 0,
+            length: 0,
+            index: 0,
+            kind: 0,
+            number: 0,
+            low: 0,
+            high: 0,
+            version: 0,
+            changed_ns: 0,
+            left_ms: 0,
+            source: 0,
+            uid: 0,
+            pid: 0,
+            state: 0,
+            reserved: [0; 2],
+            comm: [0; 16],
+            key: [0; ANALYTICS_KEY_LEN],
+            reader: [0; ANALYTICS_READER_LEN],
+            words: [0; ANALYTICS_WORDS_LEN],
+            initial: [0; ANALYTICS_CUT_LEN],
+            why: [0; ANALYTICS_WHY_LEN],
+        }
+    }
+}
+
+/// Set a value (`struct virgo_analytics_set`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnalyticsSet {
+    /// In: `sizeof(struct virgo_analytics_set)`.
+    pub size: u32,
+    /// In: `VIRGO_ANALYTICS_SET_` bits.
+    pub flags: u32,
+    /// In: address of the value.
+    pub text: u64,
+    /// In: its length, at most `VIRGO_ANALYTICS_VALUE_MAX`.
+    pub length: u32,
+    /// In: `VIRGO_ANALYTICS_BY_PERSON` to `VIRGO_ANALYTICS_BY_LEARNER`.
+    pub source: u32,
+    /// In: from a learner: how long it stands; 0: for good.
+    pub ttl_ms: u32,
+    /// Out with EINVAL and ERANGE: the setting's kind.
+    pub kind: u32,
+    /// In with `VIRGO_ANALYTICS_SET_IF`; out: the number of this change, or of the last one if
+    /// this changed nothing.
+    pub version: u64,
+    /// Out with ERANGE: the least value.
+    pub low: i64,
+    /// Out with ERANGE: the greatest.
+    pub high: i64,
+    /// Out with ENOSPC: how many settings there can be, or how many bytes for all of them; out
+    /// with EBUSY: the uid of whose value stands.
+    pub limit: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// In: the setting's name.
+    pub key: [u8; ANALYTICS_KEY_LEN],
+    /// Out with ERANGE: a choice's words.
+    pub words: [u8; ANALYTICS_WORDS_LEN],
+    /// In: why it is set, for those who look at it later.
+    pub why: [u8; ANALYTICS_WHY_LEN],
+}
+
+impl Default for AnalyticsSet {
+    fn default() -> Self {
+        AnalyticsSet {
+            size: 0,
+            flags: 0,
+            text: 0,
+            length: 0,
+            source: 0,
+            ttl_ms: 0,
+            kind: 0,
+            version: 0,
+            low: 0,
+            high: 0,
+            limit: 0,
+            reserved: [0; 2],
+            key: [0; ANALYTICS_KEY_LEN],
+            words: [0; ANALYTICS_WORDS_LEN],
+            why: [0; ANALYTICS_WHY_LEN],
+        }
+    }
+}
+
+/// Declare a setting (`struct virgo_analytics_define`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnalyticsDefine {
+    /// In: `sizeof(struct virgo_analytics_define)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: `enum virgo_analytics_kind`.
+    pub kind: u32,
+    /// In: the length of text.
+    pub length: u32,
+    /// In: address of the value it has where nobody has set it.
+    pub text: u64,
+    /// In: the least value of a number, else 0.
+    pub low: i64,
+    /// In: its greatest, else 0.
+    pub high: i64,
+    /// Out with ENOSPC: as for `VIRGO_ANALYTICS_IOC_SET`.
+    pub limit: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// In: the setting's name.
+    pub key: [u8; ANALYTICS_KEY_LEN],
+    /// In: who reads it.
+    pub reader: [u8; ANALYTICS_READER_LEN],
+    /// In: a choice's words with | between, else empty.
+    pub words: [u8; ANALYTICS_WORDS_LEN],
+}
+
+impl Default for AnalyticsDefine {
+    fn default() -> Self {
+        AnalyticsDefine {
+            size: 0,
+            flags: 0,
+            kind: 0,
+            length: 0,
+            text: 0,
+            low: 0,
+            high: 0,
+            limit: 0,
+            reserved: [0; 2],
+            key: [0; ANALYTICS_KEY_LEN],
+            reader: [0; ANALYTICS_READER_LEN],
+            words: [0; ANALYTICS_WORDS_LEN],
+        }
+    }
+}
+
+/// A change that was made (`struct virgo_analytics_change`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnalyticsChange {
+    /// Its number, from 1 on.
+    pub version: u64,
+    /// When, in nanoseconds of CLOCK_REALTIME.
+    pub when_ns: u64,
+    /// `enum virgo_analytics_source` of the value that is in force.
+    pub source: u32,
+    /// `VIRGO_ANALYTICS_CHANGE_` bits.
+    pub flags: u32,
+    /// Who; 0xffffffff: no process.
+    pub uid: u32,
+    /// That process.
+    pub pid: u32,
+    /// Its name.
+    pub comm: [u8; 16],
+    /// The setting.
+    pub key: [u8; ANALYTICS_KEY_LEN],
+    /// Its value before, cut.
+    pub before: [u8; ANALYTICS_CUT_LEN],
+    /// Its value after, cut.
+    pub after: [u8; ANALYTICS_CUT_LEN],
+    /// Why.
+    pub why: [u8; ANALYTICS_WHY_LEN],
+}
+
+impl Default for AnalyticsChange {
+    fn default() -> Self {
+        AnalyticsChange {
+            version: 0,
+            when_ns: 0,
+            source: 0,
+            flags: 0,
+            uid: 0,
+            pid: 0,
+            comm: [0; 16],
+            key: [0; ANALYTICS_KEY_LEN],
+            before: [0; ANALYTICS_CUT_LEN],
+            after: [0; ANALYTICS_CUT_LEN],
+            why: [0; ANALYTICS_WHY_LEN],
+        }
+    }
+}
+
+/// The changes (`struct virgo_analytics_log`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnalyticsLog {
+    /// In: `sizeof(struct virgo_analytics_log)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: address of an array of struct virgo_analytics_change.
+    pub entries: u64,
+    /// In: entries that there is room for.
+    pub capacity: u32,
+    /// Out: entries that were stored, the oldest first.
+    pub count: u32,
+    /// In: changes with a greater number than this.
+    pub after: u64,
+    /// Out: how many of those are no longer kept.
+    pub lost: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Take changes back (`struct virgo_analytics_undo`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnalyticsUndo {
+    /// In: `sizeof(struct virgo_analytics_undo)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: how many, from the last one on; up to `VIRGO_ANALYTICS_UNDO_MAX`.
+    pub count: u32,
+    /// Out: how many were taken back; with an error too.
+    pub done: u32,
+    /// Out: the number of the last change.
+    pub version: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Numbers (`struct virgo_analytics_info`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnalyticsInfo {
+    /// In: `sizeof(struct virgo_analytics_info)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// Out: the number of the last change.
+    pub version: u64,
+    /// Out: how many settings there are.
+    pub settings: u64,
+    /// Out: how many there can be.
+    pub max_settings: u64,
+    /// Out: the memory of their names, values and declarations.
+    pub bytes: u64,
+    /// Out: how much that can be.
+    pub max_bytes: u64,
+    /// Out: how many changes were refused, for whatever reason.
+    pub refused: u64,
+    /// Out: how many learnt values have run out.
+    pub expired: u64,
+    /// Out: how many changes can be taken back.
+    pub undoable: u32,
+    /// Out: how many functions of modules are told of changes.
+    pub watchers: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 7],
+}
+
+/// What the reader knows (`struct virgo_analytics_seen`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnalyticsSeen {
+    /// In: `sizeof(struct virgo_analytics_seen)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the number of the last change that it knows of.
+    pub version: u64,
 }
 
 /// Put a request (`struct virgo_queue_put`).
