@@ -34,6 +34,7 @@ help:
 	@echo '  make bench-eventnet  what telling of an event costs, beside the trace buffer and the log'
 	@echo '  make bench-analytics what a setting costs, beside sysctl, inotify and etcd'
 	@echo '  make bench-trace     what recording a page fault costs, beside perf and bpftrace'
+	@echo '  make bench-queue     what a request through the queue costs, beside beanstalkd'
 	@echo
 	@echo '  make modules         the modules alone, in build/RELEASE/ko/'
 	@echo '  make user            the virgo command alone, target/release/virgo'
@@ -123,6 +124,10 @@ bench-analytics:
 .PHONY: bench-trace
 bench-trace:
 	@KERNEL='$(KERNEL)' scripts/bench-trace
+
+.PHONY: bench-queue
+bench-queue:
+	@KERNEL='$(KERNEL)' scripts/bench-queue
 
 .PHONY: modules_install
 modules_install:
