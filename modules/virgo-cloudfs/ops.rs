@@ -766,9 +766,10 @@ impl Call<'_> {
 
     fn get_lock(&self, fid: u32, lock: &Lock<'_>) -> Result<KVVec<u8>> {
         let fid = self.session.fid(fid)?;
-        let range = Self::range(lock)?;
+        let mut range = Self::range(lock)?;
+        // Linux's client asks with this kind, whatever it wants to set: then any lock is in the way.
         if range.kind() == LockKind::None {
-            return Err(EINVAL);
+            range = Range::new(LockKind::Write, lock.start, lock.length, range.pid);
         }
         let owner = self.session.owner(lock.proc_id)?;
         let found = fid.file()?.conflict(&owner, &range)?;

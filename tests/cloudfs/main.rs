@@ -4,6 +4,7 @@
 //! whoever means harm. `VIRGO_LONG=1` runs the long forms.
 
 mod bounds;
+mod command;
 mod confinement;
 mod device;
 mod door;

@@ -9,6 +9,10 @@ here=$(dirname -- "$(readlink -f -- "$0")")
 . "$here/servers.sh"
 server=$1
 served=/srv/prove mounted=/mnt/prove owner=1000
+# Without it the client refuses to map a file shared and writable, whoever serves it.
+more=,cache=mmap
+# Seconds that a check may take; the long ones are long on an emulated machine.
+limit=${LIMIT:-1200}
 rm -rf "$served"
 mkdir -p "$served" /srv/aside
 chown $owner:$owner "$served" /srv/aside
@@ -18,15 +22,19 @@ cd "$mounted" || exit 1
 
 prove() { # NAME SCRIPT
 	local said
-	if said=$(setpriv --reuid $owner --regid $owner --clear-groups timeout 240 bash -euc "cd '$mounted'; $2" 2>&1 </dev/null); then
+	[[ $1 =~ ${ONLY:-.} ]] || return 0
+	if said=$(setpriv --reuid $owner --regid $owner --clear-groups timeout "$limit" bash -euc "cd '$mounted'; $2" 2>&1 </dev/null); then
 		echo "ok $1"
 	else
-		echo "FAIL $1"
+		case $? in
+		124) echo "FAIL $1 (not done in $limit s)" ;;
+		*) echo "FAIL $1" ;;
+		esac
 		printf '%s\n' "$said" | tail -n 8 | sed 's/^/  | /'
 	fi
 }
 
-prove 'fsx, 100,000 operations' "/virgo/bin/tests/bench-cloudfs fsx . ${FSX:-100000}"
+prove "fsx, ${FSX:-100000} operations" "/virgo/bin/tests/bench-cloudfs fsx . ${FSX:-100000}"
 prove 'git clone and fsck' '
 	mkdir -p /srv/aside/repo; cd /srv/aside/repo; git init -q .; cp -r /usr/include/linux .; git add -A
 	git commit -qm one; cp -r /usr/include/asm-generic .; git add -A; git commit -qm two

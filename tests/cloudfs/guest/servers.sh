@@ -4,6 +4,8 @@
 
 # Whoever sources this says where, and whose the files are.
 served=${served:-} mounted=${mounted:-} owner=${owner:-65534}
+# More options of the mount, each with a comma before it.
+more=${more:-}
 msize=${msize:-65536}
 
 # use NAME : serves $served (a folder) by NAME and mounts it at $mounted.
@@ -14,14 +16,14 @@ use() {
 	virgo)
 		modprobe -a 9p 9pnet_fd
 		insmod-load-cloudfs
-		mount -t 9p -o "trans=tcp,port=50000,version=9p2000.L,access=user,uname=root,msize=$msize" 127.0.0.1 "$mounted"
+		mount -t 9p -o "trans=tcp,port=50000,version=9p2000.L,access=user,uname=root,msize=$msize$more" 127.0.0.1 "$mounted"
 		;;
 	diod)
 		modprobe -a 9p 9pnet_fd
 		diod -f -n -N -e "$served" -l 127.0.0.1:5640 >/tmp/diod.log 2>&1 &
 		echo $! >/tmp/diod.pid
 		wait_for_port 5640
-		mount -t 9p -o "trans=tcp,port=5640,version=9p2000.L,access=user,uname=root,msize=$msize,aname=$served" 127.0.0.1 "$mounted"
+		mount -t 9p -o "trans=tcp,port=5640,version=9p2000.L,access=user,uname=root,msize=$msize,aname=$served$more" 127.0.0.1 "$mounted"
 		;;
 	nfs)
 		modprobe -a nfsd nfs nfsv4
