@@ -39,8 +39,11 @@ use crate::{
             QueueName,
             QueuePeek,
             QueuePut,
+            QueueReply,
+            QueueResult,
             QueueStat,
-            QueueTake, //
+            QueueTake,
+            QueueTube, //
         }, //
     },
     queue::{
@@ -51,6 +54,7 @@ use crate::{
         Full,
         New,
         Phase,
+        TubeSettings,
         Waiting, //
     },
     text::Text,
@@ -66,6 +70,9 @@ pub(crate) const OP_PUSH: u32 = 1;
 /// In: the tube's name. Out: u64 number, the request. `EAGAIN` without one, `EMSGSIZE` for one that
 /// is longer than the room there is.
 pub(crate) const OP_POP: u32 = 2;
+
+/// The most bytes of names that a tube's setting has; more than 16 of the longest.
+const MAX_COPIES_LENGTH: u32 = 4096;
 
 /// What all doors share.
 pub(crate) struct Control {
@@ -507,6 +514,112 @@ impl Control {
         Ok(0)
     }
 
+    fn tube(&self, arg: Arg) -> Result<isize> {
+        let mut request = arg.read::<QueueTube>()?;
+        let value = &mut request.value;
+        let set = value.flags == uapi::QUEUE_TUBE_SET;
+        if value.flags & !uapi::QUEUE_TUBE_SET != 0
+            || value.reserved0 != 0
+            || value.reserved != [0; 2]
+        {
+            return Err(EINVAL);
+        }
+        let wanted = value.tube;
+        let name = name_of(&wanted)?;
+        if set {
+            if !may_administer(None) {
+                return Err(EPERM);
+            }
+            if value.length > MAX_COPIES_LENGTH {
+                return Err(EINVAL);
+            }
+            // CAST: u32 fits usize on 64-bit.
+            let length = value.length as usize;
+            let mut settings = TubeSettings {
+                limit: value.limit,
+                tries: value.tries,
+                keep: value.keep,
+                copies: KVec::from_elem(0, length, GFP_KERNEL)?,
+            };
+            copy_in(value.copies, &mut settings.copies)?;
+            settings.check(name)?;
+            let mut held = self.core.hold();
+            if settings.keep != uapi::QUEUE_KEEP_DEFAULT && held.log.is_none() {
+                return Err(EINVAL);
+            }
+            let tube = held.tube_made(name)?;
+            let done = held.set_tube(tube, settings);
+            held.tube_dropped(tube);
+            done?;
+            let number = held.must_wait();
+            Self::keep(&mut held, number)?;
+            return Ok(0);
+        }
+        let mut copies = Text::default();
+        {
+            let held = self.core.hold();
+            let tube = held.tube(name).and_then(|tube| held.tubes.get(tube));
+            let settings = &tube.ok_or(ENOENT)?.settings;
+            value.limit = settings.limit;
+            value.tries = settings.tries;
+            value.keep = settings.keep;
+            value.length = u32::try_from(settings.copies.len()).unwrap_or(u32::MAX);
+            // CAST: u32 fits usize on 64-bit.
+            let shown = settings.copies.len().min(value.capacity as usize);
+            copies.push(settings.copies.get(..shown).unwrap_or(&[]))?;
+        }
+        copy_out(value.copies, copies.bytes())?;
+        request.write_back()?;
+        Ok(0)
+    }
+
+    fn reply(&self, arg: Arg, worker: u32) -> Result<isize> {
+        let request = arg.read::<QueueReply>()?;
+        let value = &request.value;
+        if value.flags != 0 || value.reserved0 != 0 || value.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        if value.length > self.core.limits().job_size {
+            return Err(E2BIG);
+        }
+        // CAST: u32 fits usize on 64-bit.
+        let mut body = KVVec::from_elem(0, value.length as usize, GFP_KERNEL)?;
+        copy_in(value.body, &mut body)?;
+        let mut held = self.core.hold();
+        held.own(worker, value.id).ok_or(ENOENT)?;
+        held.answered(value.id, body)?;
+        held.delete(worker, value.id);
+        let number = held.must_wait();
+        Self::keep(&mut held, number)?;
+        Ok(0)
+    }
+
+    fn result(&self, arg: Arg) -> Result<isize> {
+        let mut request = arg.read::<QueueResult>()?;
+        let value = &mut request.value;
+        if value.flags != 0 || value.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let mut body = Text::default();
+        {
+            let mut held = self.core.hold();
+            let waits = held.job(value.id).is_some();
+            match held.replies.answer(value.id) {
+                Some(answer) => {
+                    value.length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+                    // CAST: u32 fits usize on 64-bit.
+                    let shown = answer.len().min(value.capacity as usize);
+                    body.push(answer.get(..shown).unwrap_or(&[]))?;
+                }
+                None if waits => return Err(EAGAIN),
+                None => return Err(ENOENT),
+            }
+        }
+        copy_out(value.body, body.bytes())?;
+        request.write_back()?;
+        Ok(0)
+    }
+
     /// A command, for who takes as `worker`.
     fn command(&self, command: u32, argument: usize, worker: u32) -> Result<isize> {
         let arg = Arg::new(argument);
@@ -526,6 +639,12 @@ impl Control {
             self.list(arg)
         } else if is(uapi::QUEUE_IOC_DRAIN) {
             self.drain(arg)
+        } else if is(uapi::QUEUE_IOC_TUBE) {
+            self.tube(arg)
+        } else if is(uapi::QUEUE_IOC_REPLY) {
+            self.reply(arg, worker)
+        } else if is(uapi::QUEUE_IOC_RESULT) {
+            self.result(arg)
         } else {
             Err(ENOTTY)
         }

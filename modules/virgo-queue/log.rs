@@ -160,6 +160,10 @@ pub(crate) struct Log {
     pub(crate) failed: Option<Error>,
     /// The writer has been told.
     called: bool,
+    /// Somebody waits although the policy is not `always`: their tube's setting is.
+    urgent: bool,
+    /// The writer has been told of that.
+    called_now: bool,
     /// Bytes of the records of living jobs.
     live_bytes: u64,
     /// Where the search for the oldest segment's jobs goes on.
@@ -313,15 +317,25 @@ impl Log {
 
     /// When the writer must run, if it must be told: 0 is at once.
     pub(crate) fn call(&mut self) -> Option<u64> {
-        if self.called || self.chunks.is_empty() {
+        if self.chunks.is_empty() {
+            return None;
+        }
+        let now = self.urgent || self.policy == Policy::Always || self.gathered > 1 << 20;
+        if now && !self.called_now {
+            self.called_now = true;
+            self.called = true;
+            return Some(0);
+        }
+        if self.called {
             return None;
         }
         self.called = true;
-        Some(match self.policy {
-            Policy::Always => 0,
-            _ if self.gathered > 1 << 20 => 0,
-            _ => self.interval_ns,
-        })
+        Some(self.interval_ns)
+    }
+
+    /// What has just been appended must come to the disk now, whatever the policy.
+    pub(crate) fn hurry(&mut self) {
+        self.urgent = true;
     }
 
     /// Bytes that wait to be written.
@@ -478,9 +492,15 @@ impl Writer {
             let mut guard = self.queue.lock();
             let log = guard.state.log.as_mut()?;
             log.called = false;
+            log.called_now = false;
             log.gathered = 0;
             let chunks = core::mem::replace(&mut log.chunks, KVVec::new());
-            (chunks, log.next, log.policy)
+            let policy = if core::mem::take(&mut log.urgent) {
+                Policy::Always
+            } else {
+                log.policy
+            };
+            (chunks, log.next, policy)
         };
         let (done, result) = self.write(&mut files, &mut chunks, policy);
         let mut again = None;
@@ -517,6 +537,8 @@ impl Writer {
                     }
                     log.chunks = rest;
                     log.called = true;
+                    log.urgent |= policy == Policy::Always;
+                    log.called_now = true;
                     again = Some(monotonic_ns().saturating_add(SECOND));
                 }
             }
@@ -659,6 +681,7 @@ impl State {
         if let Some(log) = self.log.as_mut() {
             log.cursor = cursor;
         }
+        self.log_tubes_of(oldest);
     }
 }
 
@@ -730,6 +753,8 @@ pub(crate) fn replay(state: &mut State, settings: &Settings) -> Result {
         foreign,
         failed: None,
         called: false,
+        urgent: false,
+        called_now: false,
         live_bytes: 0,
         cursor: 0,
         numbers: Numbers::default(),

@@ -40,7 +40,8 @@ use crate::{
         },
         kingcobra::{
             self,
-            Kind, //
+            Kind,
+            TopicOrder, //
         },
         lines::find_lf, //
     },
@@ -293,16 +294,76 @@ impl Server {
 
     /// A line of the original's: it becomes a request.
     fn request(&self, session: &Session, text: &[u8], answering: Answering<'_, '_>) -> Consumed {
-        let Some(payload) = payload_of(text) else {
-            return Consumed::done(answering.taken);
+        let payload = match line_of(text) {
+            Line::Request(payload) => payload,
+            Line::Reply(exchange, payload) => {
+                // Nobody is told that it could not be kept: a reply is never answered.
+                let _ = self.core.hold().exchange_answered(&exchange, payload);
+                return Consumed::done(answering.taken);
+            }
+            Line::Topic(order) => {
+                let taken = answering.taken;
+                self.topic(session, &order, answering);
+                return Consumed::done(taken);
+            }
+            Line::Nothing => return Consumed::done(answering.taken),
         };
         let mut held = self.core.hold();
         match put_request(&mut held, session.address, payload) {
-            Ok((id, exchange)) => answering.put(&mut held, id, queued(id, &exchange)),
+            Ok((id, exchange)) => {
+                if let Some(worker) = held.workers.get_mut(session.worker) {
+                    let notifier = || answering.turn.notifier();
+                    worker.notifier.get_or_insert_with(notifier);
+                }
+                held.exchange_begins(id, exchange, session.worker);
+                answering.put(&mut held, id, queued(id, &exchange))
+            }
             Err(why) => {
                 full_text(why, answering.out);
                 Consumed::done(answering.taken)
             }
+        }
+    }
+
+    /// A line about a topic, which is a tube that is listened to.
+    fn topic(&self, session: &Session, order: &TopicOrder<'_>, answering: Answering<'_, '_>) {
+        let out = answering.out;
+        let mut held = self.core.hold();
+        let (name, done) = match *order {
+            TopicOrder::Publish(name, text) => {
+                let told = held.tube(name).map_or(0, |tube| held.tell(tube, text));
+                // CAST: usize fits u64.
+                return line(out, b"PUBLISHED ", told as u64);
+            }
+            TopicOrder::Subscribe(name) => {
+                let turn = answering.turn;
+                let done = held.tube_made(name).and_then(|tube| {
+                    if let Some(worker) = held.workers.get_mut(session.worker) {
+                        worker.notifier.get_or_insert_with(|| turn.notifier());
+                    }
+                    let done = held.subscribe(session.worker, tube);
+                    held.tube_dropped(tube);
+                    done
+                });
+                (name, done.map(|()| &b"SUBSCRIBED "[..]))
+            }
+            TopicOrder::Unsubscribe(name) => {
+                if let Some(tube) = held.tube(name) {
+                    held.unsubscribe(session.worker, tube);
+                }
+                (name, Ok(&b"UNSUBSCRIBED "[..]))
+            }
+        };
+        match done {
+            Ok(word) => {
+                for part in [word, name, b"\r\n"] {
+                    out.push(part);
+                }
+            }
+            Err(error) if error == ENOSPC => {
+                out.push(b"ERR full a connection subscribes to 256 topics at most, and there are max_tubes tubes\r\n");
+            }
+            Err(_) => out.push(b"ERR memory the system has none left\r\n"),
         }
     }
 
@@ -682,14 +743,29 @@ impl Server {
     }
 }
 
-/// The request in a line; none in an empty one, or in a reply, which is never answered.
-fn payload_of(text: &[u8]) -> Option<&[u8]> {
+/// What a line of the original's is.
+enum Line<'a> {
+    /// A request.
+    Request(&'a [u8]),
+    /// The answer to one, which is never answered.
+    Reply(kingcobra::Exchange, &'a [u8]),
+    /// About a topic.
+    Topic(TopicOrder<'a>),
+    /// Empty, or a reply to nothing.
+    Nothing,
+}
+
+fn line_of(text: &[u8]) -> Line<'_> {
     let text = text.trim_ascii();
     match kingcobra::parse(text) {
-        Some(message) if message.kind == Kind::Reply => None,
+        Some(message) if message.kind == Kind::Reply => match message.exchange {
+            Some(exchange) => Line::Reply(exchange, message.payload),
+            None => Line::Nothing,
+        },
         // Whose request it is, the connection tells, not the text.
-        Some(message) if message.exchange.is_some() => Some(message.payload),
-        _ => Some(text).filter(|text| !text.is_empty()),
+        Some(message) if message.exchange.is_some() => Line::Request(message.payload),
+        _ if text.is_empty() => Line::Nothing,
+        _ => kingcobra::parse_topic(text).map_or(Line::Request(text), Line::Topic),
     }
 }
 
@@ -781,8 +857,21 @@ impl Service for Server {
         let line = matches!(session.phase, Phase::Line);
         if line && session.dialect != Dialect::Beanstalk && !beanstalk::is_command(rest) {
             let text = rest.split(|byte| *byte == 0).next().unwrap_or(&[]);
-            let Some(payload) = payload_of(text) else {
-                return;
+            let payload = match line_of(text) {
+                Line::Request(payload) => payload,
+                Line::Reply(exchange, payload) => {
+                    // As above.
+                    let _ = self.core.hold().exchange_answered(&exchange, payload);
+                    return;
+                }
+                Line::Topic(TopicOrder::Publish(name, text)) => {
+                    let held = self.core.hold();
+                    let told = held.tube(name).map_or(0, |tube| held.tell(tube, text));
+                    // CAST: usize fits u64.
+                    return crate::text::line(out, b"PUBLISHED ", told as u64);
+                }
+                // For the connection that ends with it.
+                Line::Topic(_) | Line::Nothing => return,
             };
             // The connection ends with this: that it is kept cannot be waited for.
             match put_request(&mut self.core.hold(), session.address, payload) {

@@ -23,7 +23,10 @@ use kernel::prelude::*;
 use crate::{
     lib::{
         event,
-        listener::Responder,
+        listener::{
+            Notifier,
+            Responder, //
+        },
         random::random_u32,
         service::Module,
         time::{
@@ -43,14 +46,24 @@ use crate::{
         NIL, //
     },
     proto::{
-        beanstalk::URGENT,
+        beanstalk::{
+            valid_name,
+            MAX_NAME,
+            URGENT, //
+        },
         kingcobra::Exchange,
         qlog::{
             self,
             encoded_size,
             Record, //
+        },
+        uapi::{
+            QUEUE_KEEP_ALWAYS,
+            QUEUE_KEEP_DEFAULT,
+            QUEUE_KEEP_NONE, //
         }, //
     },
+    replies::Replies,
     server::Server,
     slab::{
         Item,
@@ -64,6 +77,11 @@ use crate::{
 pub(crate) const SECOND: u64 = 1_000_000_000;
 /// A worker that waits is told so long before its own job's time is over.
 const MARGIN: u64 = SECOND;
+
+/// What the name of a tube for another's dead requests ends with.
+const DEAD: &[u8] = b".dead";
+/// The most tubes that get copies of another's requests.
+const MAX_COPIES: usize = 16;
 
 /// What a job is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -245,9 +263,55 @@ impl Bag {
     }
 }
 
+/// What is set for one tube.
+#[derive(Default)]
+pub(crate) struct TubeSettings {
+    /// The most jobs; 0: what the module allows.
+    pub(crate) limit: u32,
+    /// A job that was taken so often does not come back; 0: it always does.
+    pub(crate) tries: u32,
+    /// `QUEUE_KEEP_DEFAULT` and so on.
+    pub(crate) keep: u32,
+    /// The tubes that get copies: names, each with a NUL behind it.
+    pub(crate) copies: KVec<u8>,
+}
+
+impl TubeSettings {
+    /// Nothing is.
+    fn is_none(&self) -> bool {
+        self.limit == 0
+            && self.tries == 0
+            && self.keep == QUEUE_KEEP_DEFAULT
+            && self.copies.is_empty()
+    }
+
+    /// The names of the tubes that get copies.
+    fn copies(&self) -> impl Iterator<Item = &[u8]> {
+        self.copies
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+    }
+
+    /// Whether the tube `name` can have these. `EINVAL`.
+    pub(crate) fn check(&self, name: &[u8]) -> Result {
+        let whole = self.copies.is_empty() || self.copies.last() == Some(&0);
+        let good = |copy: &[u8]| valid_name(copy) && copy != name;
+        let dead = name.len().saturating_add(DEAD.len()) <= MAX_NAME;
+        let all = self.copies().count() <= MAX_COPIES && self.copies().all(good);
+        let fits = whole && all && (self.tries == 0 || dead);
+        (fits && self.keep <= QUEUE_KEEP_ALWAYS)
+            .then_some(())
+            .ok_or(EINVAL)
+    }
+}
+
 /// A line of jobs, by name.
 pub(crate) struct Tube {
     pub(crate) name: KVec<u8>,
+    pub(crate) settings: TubeSettings,
+    /// The log's segment that the settings are in, and how many bytes they take; 0: none.
+    segment: u64,
+    record: u64,
     ready: Treap,
     delayed: Treap,
     buried: Treap,
@@ -267,6 +331,8 @@ pub(crate) struct Tube {
     /// Stays without jobs and users.
     pub(crate) kept: bool,
     pub(crate) waiting: Bag,
+    /// Who is told of each job.
+    subscribers: Bag,
     hash: u32,
     due: u64,
     by_due: Links,
@@ -277,6 +343,9 @@ impl Default for Tube {
     fn default() -> Self {
         Tube {
             name: KVec::new(),
+            settings: TubeSettings::default(),
+            segment: 0,
+            record: 0,
             ready: Treap::new(0),
             delayed: Treap::new(0),
             buried: Treap::new(0),
@@ -294,6 +363,7 @@ impl Default for Tube {
             watching: 0,
             kept: false,
             waiting: Bag::default(),
+            subscribers: Bag::default(),
             hash: 0,
             due: u64::MAX,
             by_due: Links::NONE,
@@ -340,6 +410,12 @@ pub(crate) struct Worker {
     pub(crate) kept_at: Option<u64>,
     producer: bool,
     taker: bool,
+    /// Which of those that had this place it is.
+    pub(crate) serial: u64,
+    /// How it is told of answers, if it asked for any.
+    pub(crate) notifier: Option<Notifier<Server>>,
+    /// The tubes of whose jobs it is told.
+    topics: Bag,
     due: u64,
     by_due: Links,
     free: u32,
@@ -357,6 +433,9 @@ impl Default for Worker {
             kept_at: None,
             producer: false,
             taker: false,
+            serial: 0,
+            notifier: None,
+            topics: Bag::default(),
             due: u64::MAX,
             by_due: Links::NONE,
             free: NIL,
@@ -496,10 +575,22 @@ pub(crate) struct State {
     pub(crate) polled: bool,
     /// What keeps jobs over a power cut.
     pub(crate) log: Option<Log>,
+    /// Answers to requests.
+    pub(crate) replies: Replies,
     /// The last record that was appended since somebody looked.
     logged: Option<u64>,
     /// From CLOCK_MONOTONIC to nanoseconds since 1970, as of when the module was loaded.
     wall: u64,
+}
+
+/// The most tubes that one connection subscribes to.
+const MAX_TOPICS: usize = 256;
+
+/// A text up to its first line's end.
+pub(crate) fn first_line(text: &[u8]) -> &[u8] {
+    text.split(|byte| matches!(byte, b'\r' | b'\n' | 0))
+        .next()
+        .unwrap_or(&[])
 }
 
 /// The most bytes that wait to be written into the log.
@@ -550,6 +641,7 @@ impl State {
             files_changed: false,
             polled: false,
             log: None,
+            replies: Replies::new(seed),
             logged: None,
             wall: {
                 let (seconds, nanoseconds) = wall_clock();
@@ -611,12 +703,15 @@ impl State {
         let Some(tube) = self.tubes.get(index) else {
             return;
         };
-        if tube.kept || tube.using > 0 || tube.watching > 0 || tube.jobs() > 0 {
+        let needed = !tube.settings.is_none() || tube.subscribers.len() > 0;
+        if tube.kept || needed || tube.using > 0 || tube.watching > 0 || tube.jobs() > 0 {
             return;
         }
         self.set_tube_due(index, u64::MAX);
-        self.listed.remove(index);
-        self.tubes.remove(index);
+        // One that has gone already is in no list; its place must not be given back twice.
+        if self.listed.remove(index) {
+            self.tubes.remove(index);
+        }
     }
 
     fn set_tube_due(&mut self, index: u32, due: u64) {
@@ -699,6 +794,7 @@ impl State {
         let worker = self.workers.insert(Worker {
             using: self.default_tube,
             watch,
+            serial: self.totals.connected,
             reserved: Treap::new(self.seed),
             ..Worker::default()
         })?;
@@ -716,7 +812,7 @@ impl State {
         self.wait_ends(index);
         while let Some(job) = self.soonest(index) {
             self.unlink(job);
-            self.ready_again(job, now);
+            self.comes_back(job, now);
         }
         self.set_worker_due(index, u64::MAX);
         let Some(worker) = self.workers.remove(index) else {
@@ -734,6 +830,12 @@ impl State {
         for tube in worker.watch.as_slice() {
             if let Some(tube) = self.tubes.get_mut(*tube) {
                 tube.watching = tube.watching.saturating_sub(1);
+            }
+            self.tube_dropped(*tube);
+        }
+        for tube in worker.topics.as_slice() {
+            if let Some(tube) = self.tubes.get_mut(*tube) {
+                tube.subscribers.remove(index);
             }
             self.tube_dropped(*tube);
         }
@@ -878,6 +980,63 @@ impl State {
         let left = worker.watch.len().saturating_sub(1);
         self.unwatch(index, tube);
         Some(left)
+    }
+
+    /// The worker is told of each job of this tube from here on. `ENOSPC` at the limit, `ENOMEM`.
+    pub(crate) fn subscribe(&mut self, index: u32, tube: u32) -> Result {
+        let (Some(worker), Some(tube_of)) = (self.workers.get_mut(index), self.tubes.get_mut(tube))
+        else {
+            return Err(ENOENT);
+        };
+        if worker.topics.contains(tube) {
+            return Ok(());
+        }
+        if worker.topics.len() >= MAX_TOPICS {
+            return Err(ENOSPC);
+        }
+        worker.topics.push(tube)?;
+        if let Err(error) = tube_of.subscribers.push(index) {
+            worker.topics.remove(tube);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// And no more.
+    pub(crate) fn unsubscribe(&mut self, index: u32, tube: u32) {
+        if let Some(worker) = self.workers.get_mut(index) {
+            worker.topics.remove(tube);
+        }
+        if let Some(tube) = self.tubes.get_mut(tube) {
+            tube.subscribers.remove(index);
+        }
+        self.tube_dropped(tube);
+    }
+
+    /// Tells those who subscribed to a tube of a text: `MESSAGE#tube#text`. How many were told; one
+    /// that does not read what it is told misses it.
+    pub(crate) fn tell(&self, tube: u32, text: &[u8]) -> usize {
+        let Some(tube) = self.tubes.get(tube) else {
+            return 0;
+        };
+        let shown = first_line(text);
+        let told = |worker: &&u32| {
+            let worker = self.workers.get(**worker);
+            let Some(notifier) = worker.and_then(|worker| worker.notifier.as_ref()) else {
+                return false;
+            };
+            let size = tube.name.len().saturating_add(shown.len());
+            let message = || -> Result {
+                let mut message = Text::with_capacity(size.saturating_add(16))?;
+                let parts: [&[u8]; 5] = [b"MESSAGE#", &tube.name, b"#", shown, b"\r\n"];
+                for part in parts {
+                    message.push(part)?;
+                }
+                notifier.send(message.take())
+            };
+            message().is_ok()
+        };
+        tube.subscribers.as_slice().iter().filter(told).count()
     }
 
     /// The worker waits no more; how it did.
@@ -1035,7 +1194,9 @@ impl State {
         if self.draining {
             return Err(Full::Draining);
         }
-        if let Some(log) = &self.log {
+        let settings = self.tubes.get(tube).map(|tube| &tube.settings);
+        let kept = settings.is_none_or(|settings| settings.keep != QUEUE_KEEP_NONE);
+        if let Some(log) = self.log.as_ref().filter(|_| kept) {
             if let Some(error) = log.failed {
                 return Err(Full::Log(error));
             }
@@ -1053,15 +1214,94 @@ impl State {
         if after > self.limits.bytes {
             return Err(Full::Bytes(self.limits.bytes));
         }
-        let most = self.limits.tube_jobs;
+        let most = match settings.map_or(0, |settings| settings.limit) {
+            0 => self.limits.tube_jobs,
+            own => self.limits.tube_jobs.min(own.into()),
+        };
         if self.tubes.get(tube).is_some_and(|tube| tube.jobs() >= most) {
             return Err(Full::Tube(most));
         }
         Ok(())
     }
 
-    /// Takes a job in.
+    /// Takes a job in, and a copy of it into each tube that gets one; all of them or none.
     pub(crate) fn put(&mut self, new: New, now: u64) -> Result<u64, Full> {
+        let Some(tube) = self.tubes.get_mut(new.tube) else {
+            return Err(Full::Memory);
+        };
+        if tube.settings.copies.is_empty() {
+            return self.put_one(new, now);
+        }
+        let settings = core::mem::take(&mut tube.settings);
+        let mut copies = KVec::new();
+        let made = self.copies_of(&new, &settings, &mut copies);
+        if let Some(tube) = self.tubes.get_mut(new.tube) {
+            tube.settings = settings;
+        }
+        let mut tubes = [NIL; MAX_COPIES];
+        for (place, copy) in tubes.iter_mut().zip(&copies) {
+            *place = copy.tube;
+        }
+        let done = made.and_then(|()| self.put_with(new, copies, now));
+        if done.is_err() {
+            for tube in tubes {
+                self.tube_dropped(tube);
+            }
+        }
+        done
+    }
+
+    fn copies_of(
+        &mut self,
+        new: &New,
+        settings: &TubeSettings,
+        copies: &mut KVec<New>,
+    ) -> Result<(), Full> {
+        // CAST: usize fits u64; there are few copies.
+        let all = (new.body.len() as u64).saturating_mul(settings.copies().count() as u64 + 1); // OVERFLOW: at most 17.
+        for name in settings.copies() {
+            let tube = self.tube_made(name)?;
+            if let Err(why) = self.room(tube, all) {
+                self.tube_dropped(tube);
+                return Err(why);
+            }
+            let mut body = KVVec::with_capacity(new.body.len(), GFP_KERNEL)?;
+            body.extend_from_slice(&new.body, GFP_KERNEL)?;
+            let copy = New {
+                id: self.new_id(),
+                tube,
+                body,
+                ..*new
+            };
+            copies.push(copy, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    fn put_with(&mut self, new: New, copies: KVec<New>, now: u64) -> Result<u64, Full> {
+        // CAST: usize fits u64.
+        self.room(new.tube, new.body.len() as u64)?;
+        let mut done = [0; MAX_COPIES];
+        let mut result = Ok(0);
+        for (place, copy) in done.iter_mut().zip(copies) {
+            match self.put_one(copy, now) {
+                Ok(id) => *place = id,
+                Err(why) => {
+                    result = Err(why);
+                    break;
+                }
+            }
+        }
+        let result = result.and_then(|_| self.put_one(new, now));
+        if result.is_err() {
+            for id in done {
+                self.take_back(id);
+            }
+        }
+        result
+    }
+
+    fn put_one(&mut self, new: New, now: u64) -> Result<u64, Full> {
         // CAST: usize fits u64.
         self.room(new.tube, new.body.len() as u64)?;
         let weight = weight_of(&new.body);
@@ -1090,6 +1330,10 @@ impl State {
         if self.log_put(job).is_err() {
             self.forget(job);
             return Err(Full::Memory);
+        }
+        let heard = self.tubes.get(new.tube).map_or(0, |t| t.subscribers.len());
+        if let Some(job) = self.jobs.get(job).filter(|_| heard > 0) {
+            self.tell(new.tube, &job.body);
         }
         self.totals.jobs = self.totals.jobs.saturating_add(1);
         event::tell(Module::Queue, b"put", format_args!("{id}"));
@@ -1125,6 +1369,58 @@ impl State {
         }
         self.log_change(index);
         self.make_ready(index, now);
+    }
+
+    /// A job that somebody had, and lies in no set, is ready again; or dead, if that was its last
+    /// try.
+    fn comes_back(&mut self, index: u32, now: u64) {
+        if !self.dies(index, now) {
+            self.ready_again(index, now);
+        }
+    }
+
+    /// Puts a job that lies in no set among the dead ones, if it has been taken as often as its
+    /// tube allows. Without memory or a place for another tube it is put aside where it is.
+    fn dies(&mut self, index: u32, now: u64) -> bool {
+        let Some(job) = self.jobs.get(index) else {
+            return false;
+        };
+        let (old, reserves) = (job.tube, job.counts.reserves);
+        let Some(tube) = self.tubes.get(old) else {
+            return false;
+        };
+        if tube.settings.tries == 0 || reserves < tube.settings.tries {
+            return false;
+        }
+        let mut name = [0; MAX_NAME];
+        let length = tube.name.len().saturating_add(DEAD.len());
+        let parts = Iterator::chain(tube.name.iter(), DEAD);
+        for (place, byte) in name.iter_mut().zip(parts) {
+            *place = *byte;
+        }
+        let dead = self.tube_made(name.get(..length).unwrap_or(&[]));
+        let Ok(dead) = dead else {
+            self.bury_seq = self.bury_seq.saturating_add(1);
+            self.link(index, Phase::Buried, self.bury_seq, NIL);
+            self.log_change(index);
+            return true;
+        };
+        let size = self.record_size(index);
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.tube = dead;
+            job.phase = Phase::Ready;
+        }
+        if let Some(tube) = self.tubes.get_mut(dead) {
+            tube.total_jobs = tube.total_jobs.saturating_add(1);
+        }
+        if let Err(error) = self.log_put_again(index, size) {
+            if let Some(log) = self.log.as_mut() {
+                log.failed = Some(error);
+            }
+        }
+        self.tube_dropped(old);
+        self.make_ready(index, now);
+        true
     }
 
     /// Puts a job into the set of what it is doing from here on.
@@ -1352,8 +1648,10 @@ impl State {
             };
             job.deadline = delayed_until(delay, now);
         }
-        self.log_change(index);
-        self.enqueue(index, delay, now);
+        if !self.dies(index, now) {
+            self.log_change(index);
+            self.enqueue(index, delay, now);
+        }
     }
 
     /// Puts a worker's job aside.
@@ -1459,26 +1757,150 @@ impl State {
         })
     }
 
+    /// Bytes that a job's record takes.
+    fn record_size(&self, index: u32) -> u64 {
+        let job = self.jobs.get(index);
+        let tube = job.and_then(|job| self.tubes.get(job.tube));
+        job.zip(tube).map_or(0, |(job, tube)| {
+            // CAST: usize fits u64.
+            encoded_size(&Self::put_record(job, tube, self.wall)) as u64
+        })
+    }
+
     /// Appends a job, whole. `ENOMEM`.
     pub(crate) fn log_put(&mut self, index: u32) -> Result {
+        let size = self.record_size(index);
+        self.log_put_again(index, size)
+    }
+
+    /// The same for one whose record, if it has one, takes `before` bytes. `ENOMEM`.
+    fn log_put_again(&mut self, index: u32, before: u64) -> Result {
         let (Some(log), Some(job)) = (self.log.as_mut(), self.jobs.get(index)) else {
             return Ok(());
         };
         let Some(tube) = self.tubes.get(job.tube) else {
             return Ok(());
         };
+        let keep = tube.settings.keep;
+        if keep == QUEUE_KEEP_NONE && job.segment == 0 {
+            return Ok(());
+        }
         let record = Self::put_record(job, tube, self.wall);
         // CAST: usize fits u64.
         let size = encoded_size(&record) as u64;
         let (number, segment) = log.append(&record, self.next_id)?;
         if job.segment != 0 {
-            log.job_out(job.segment, size, number);
+            log.job_out(job.segment, before, number);
         }
         log.job_in(segment, size);
         if let Some(job) = self.jobs.get_mut(index) {
             job.segment = segment;
         }
-        self.logged = Some(number);
+        self.is_logged(number, keep);
+        Ok(())
+    }
+
+    /// A record was appended about a job of a tube with this setting.
+    fn is_logged(&mut self, number: u64, keep: u32) {
+        let Some(log) = self.log.as_mut() else {
+            return;
+        };
+        let waits = match keep {
+            QUEUE_KEEP_DEFAULT => log.policy == Policy::Always,
+            _ => keep == QUEUE_KEEP_ALWAYS,
+        };
+        if waits {
+            if log.policy != Policy::Always {
+                log.hurry();
+            }
+            self.logged = Some(number);
+        }
+    }
+
+    /// The setting of a job's tube.
+    fn keep_of(&self, index: u32) -> u32 {
+        let tube = self.jobs.get(index).map_or(NIL, |job| job.tube);
+        self.tubes
+            .get(tube)
+            .map_or(QUEUE_KEEP_DEFAULT, |tube| tube.settings.keep)
+    }
+
+    /// Sets what is set for a tube, which stays then, and writes it into the log. `ENOMEM`.
+    pub(crate) fn set_tube(&mut self, index: u32, settings: TubeSettings) -> Result {
+        let Some(tube) = self.tubes.get_mut(index) else {
+            return Err(ENOENT);
+        };
+        let before = core::mem::replace(&mut tube.settings, settings);
+        if let Err(error) = self.log_tube(index) {
+            if let Some(tube) = self.tubes.get_mut(index) {
+                tube.settings = before;
+            }
+            return Err(error);
+        }
+        self.tube_dropped(index);
+        Ok(())
+    }
+
+    /// Appends a tube's settings. `ENOMEM`.
+    fn log_tube(&mut self, index: u32) -> Result {
+        let (Some(log), Some(tube)) = (self.log.as_mut(), self.tubes.get_mut(index)) else {
+            return Ok(());
+        };
+        let record = Record::Tube(qlog::Tube {
+            name: &tube.name,
+            limit: tube.settings.limit,
+            tries: tube.settings.tries,
+            keep: tube.settings.keep,
+            copies: &tube.settings.copies,
+        });
+        // CAST: usize fits u64.
+        let size = encoded_size(&record) as u64;
+        let (number, segment) = log.append(&record, self.next_id)?;
+        if tube.segment != 0 {
+            log.job_out(tube.segment, tube.record, number);
+        }
+        (tube.segment, tube.record) = (0, 0);
+        if !tube.settings.is_none() {
+            log.job_in(segment, size);
+            (tube.segment, tube.record) = (segment, size);
+        }
+        self.is_logged(number, QUEUE_KEEP_DEFAULT);
+        Ok(())
+    }
+
+    /// Appends the settings that lie in this segment of the log anew.
+    pub(crate) fn log_tubes_of(&mut self, segment: u64) {
+        let mut place = 0;
+        while let Some(index) = self.listed.as_slice().get(place).copied() {
+            place = place.saturating_add(1);
+            let there = self.tubes.get(index).is_some_and(|t| t.segment == segment);
+            if there && self.log_tube(index).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn replay_tube(&mut self, tube: &qlog::Tube<'_>, segment: u64, size: u64) -> Result {
+        let mut settings = TubeSettings {
+            limit: tube.limit,
+            tries: tube.tries,
+            keep: tube.keep,
+            copies: KVec::with_capacity(tube.copies.len(), GFP_KERNEL)?,
+        };
+        settings.copies.extend_from_slice(tube.copies, GFP_KERNEL)?;
+        let index = self.tube_made(tube.name)?;
+        if let (Some(log), Some(tube)) = (self.log.as_mut(), self.tubes.get_mut(index)) {
+            if tube.segment != 0 {
+                log.job_out(tube.segment, tube.record, 0);
+            }
+            (tube.segment, tube.record) = (0, 0);
+            if !settings.is_none() {
+                log.job_in(segment, size);
+                (tube.segment, tube.record) = (segment, size);
+            }
+            tube.settings = settings;
+        }
+        self.tube_dropped(index);
         Ok(())
     }
 
@@ -1491,7 +1913,7 @@ impl State {
         }
         let record = Record::Change(Self::change_of(job, self.wall));
         match log.append(&record, self.next_id) {
-            Ok((number, _)) => self.logged = Some(number),
+            Ok((number, _)) => self.is_logged(number, self.keep_of(index)),
             Err(error) => log.failed = Some(error),
         }
     }
@@ -1505,18 +1927,18 @@ impl State {
         };
         // CAST: usize fits u64.
         let size = encoded_size(&Self::put_record(job, tube, self.wall)) as u64;
-        match log.append(&Record::Delete(job.id), self.next_id) {
-            Ok((number, _)) => self.logged = Some(number),
+        let (segment, keep) = (job.segment, tube.settings.keep);
+        let appended = log.append(&Record::Delete(job.id), self.next_id);
+        log.job_out(segment, size, 0);
+        match appended {
+            Ok((number, _)) => self.is_logged(number, keep),
             Err(error) => log.failed = Some(error),
         }
-        log.job_out(job.segment, size, 0);
     }
 
     /// The record that must be kept before what was just done is answered, if the policy says so.
     pub(crate) fn must_wait(&mut self) -> Option<u64> {
-        let number = self.logged.take()?;
-        let log = self.log.as_ref()?;
-        (log.policy == Policy::Always).then_some(number)
+        self.logged.take()
     }
 
     /// Gives a worker the job that has just been reserved for it.
@@ -1583,16 +2005,29 @@ impl State {
                 self.next_id = self.next_id.max(*next_id);
             }
             Record::Put(put) => {
-                let index = match self.job(put.change.id) {
-                    // Written anew.
-                    Some(index) => index,
-                    None => self.replay_put(put)?,
-                };
                 // CAST: usize fits u64.
                 let size = encoded_size(record) as u64;
+                let (index, before) = match self.job(put.change.id) {
+                    // Written anew, perhaps for another tube.
+                    Some(index) => {
+                        let before = self.record_size(index);
+                        let tube = self.tube_made(put.tube)?;
+                        let old = self.jobs.get(index).map_or(tube, |job| job.tube);
+                        if old != tube {
+                            self.unlink(index);
+                            if let Some(job) = self.jobs.get_mut(index) {
+                                job.tube = tube;
+                            }
+                            self.link(index, Phase::Buried, 0, NIL);
+                            self.tube_dropped(old);
+                        }
+                        (index, before)
+                    }
+                    None => (self.replay_put(put)?, size),
+                };
                 if let (Some(job), Some(log)) = (self.jobs.get_mut(index), self.log.as_mut()) {
                     if job.segment != 0 {
-                        log.job_out(job.segment, size, 0);
+                        log.job_out(job.segment, before, 0);
                     }
                     log.job_in(segment, size);
                     job.segment = segment;
@@ -1612,7 +2047,10 @@ impl State {
                     self.forget(index);
                 }
             }
-            Record::Tube(_) => {}
+            Record::Tube(tube) => {
+                // CAST: usize fits u64.
+                self.replay_tube(tube, segment, encoded_size(record) as u64)?;
+            }
         }
         Ok(())
     }
@@ -1757,7 +2195,7 @@ impl State {
             job.counts.timeouts = job.counts.timeouts.saturating_add(1);
         }
         self.unlink(index);
-        self.ready_again(index, now);
+        self.comes_back(index, now);
     }
 
     /// Ends a wait without a job.

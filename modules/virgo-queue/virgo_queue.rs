@@ -21,6 +21,7 @@ mod proto;
 mod control;
 mod log;
 mod queue;
+mod replies;
 mod server;
 mod slab;
 mod state;

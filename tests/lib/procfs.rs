@@ -126,7 +126,8 @@ pub fn kernel_log() -> Vec<String> {
 /// What the kernel logs while `action` runs.
 pub fn logged_during<T>(action: impl FnOnce() -> T) -> (T, Vec<String>) {
     let mark = format!("virgo-tests: mark {}", sys::monotonic_ns());
-    fs::write("/dev/kmsg", &mark).expect("/dev/kmsg");
+    // Without a line's end it is not to be read before something else is logged.
+    fs::write("/dev/kmsg", format!("{mark}\n")).expect("/dev/kmsg");
     let value = action();
     let log = kernel_log();
     let start = log

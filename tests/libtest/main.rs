@@ -83,6 +83,24 @@ fn a_module_whose_service_is_in_use_stays() {
 }
 
 #[test]
+fn another_module_pushes_requests_and_pops_them() {
+    load();
+    let absent = fs::write(PROC, "queue\n").expect_err("the queue is not loaded");
+    assert_eq!(absent.raw_os_error(), Some(libc::ENODEV));
+    // Push and pop are there without the port.
+    let done = Command::new("insmod")
+        .args(["/virgo/ko/virgo-queue.ko", "listen=0"])
+        .output()
+        .expect("insmod");
+    assert!(done.status.success(), "{}", said(&done));
+    fs::write(PROC, "queue\n").expect("requests go in and come out");
+    let done = run("rmmod", "virgo_queue");
+    assert!(done.status.success(), "{}", said(&done));
+    let done = run("rmmod", "virgo_libtest");
+    assert!(done.status.success(), "{}", said(&done));
+}
+
+#[test]
 fn a_command_goes_to_its_module_while_that_is_loaded() {
     load();
     assert_eq!(own_command().expect("the module answers"), 42);

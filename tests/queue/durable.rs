@@ -329,6 +329,56 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_read_only_disk_is_told_and_gives_back_what_it_has() {
+    let disk = disk("8m");
+    let remount = |how: &str| {
+        let options = format!("remount,{how}");
+        let done = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&disk.0)
+            .status();
+        assert!(done.expect("mount").success(), "{how}");
+    };
+    let parameters = format!("log={} log_segment_mb=1", disk.0.display());
+    {
+        let _ours = ours(&parameters);
+        let mut client = Client::connect(PORT);
+        let _ = client.put("0 0 30", b"one");
+        let _ = client.put("0 0 30", b"two");
+    }
+    remount("ro");
+    {
+        let ((_ours, mut client), told) = logged_during(|| {
+            let ours = ours(&parameters);
+            let mut client = Client::connect(PORT);
+            assert_eq!(client.try_put("0 0 30", b"three"), "OUT_OF_MEMORY\r\n");
+            (ours, client)
+        });
+        assert!(
+            told.iter()
+                .any(|line| line.contains("its disk is read-only")),
+            "{told:?}"
+        );
+        // What is there can be looked at, but not be given out: nobody would know of it.
+        assert_eq!(client.ask("peek 1"), "FOUND 1 3\r\none\r\n");
+        assert_eq!(client.ask("reserve"), "OUT_OF_MEMORY\r\n");
+        let mut lines = Client::connect(PORT);
+        assert_eq!(
+            lines.ask("a request"),
+            "ERR log it cannot be written: its disk is read-only\r\n"
+        );
+        assert_eq!(client.number("stats", "current-jobs-ready"), 2);
+    }
+    remount("rw");
+    let _ours = ours(&parameters);
+    let mut client = Client::connect(PORT);
+    assert_eq!(client.number("stats", "current-jobs-ready"), 2);
+    assert_eq!(client.ask("reserve"), "RESERVED 1 3\r\none\r\n");
+    assert_eq!(client.ask("delete 1"), "DELETED\r\n");
+    let _ = client.put("0 0 30", b"three");
+}
+
+#[test]
 fn many_clients_share_a_sync() {
     let folder = folder("group");
     let _ours = ours(&folder.parameters("fsync=always"));

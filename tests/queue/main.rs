@@ -7,4 +7,5 @@ mod client;
 mod durable;
 mod ioctl;
 mod lines;
+mod settings;
 mod time;

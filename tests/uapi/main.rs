@@ -312,7 +312,33 @@ fn queue_rows(rows: &mut Rows) {
         "virgo_queue_drain",
         [size, flags, draining, reserved0]
     );
+    layout!(
+        rows,
+        uapi::QueueTube,
+        "virgo_queue_tube",
+        [size, flags, limit, tries, keep, length, copies, capacity, reserved0, reserved, tube]
+    );
+    layout!(
+        rows,
+        uapi::QueueReply,
+        "virgo_queue_reply",
+        [size, flags, id, body, length, reserved0, reserved]
+    );
+    layout!(
+        rows,
+        uapi::QueueResult,
+        "virgo_queue_result",
+        [size, flags, id, body, capacity, length, reserved]
+    );
     let constants: &[(&str, u64)] = &[
+        ("VIRGO_QUEUE_KEEP_DEFAULT", uapi::QUEUE_KEEP_DEFAULT.into()),
+        ("VIRGO_QUEUE_KEEP_NONE", uapi::QUEUE_KEEP_NONE.into()),
+        ("VIRGO_QUEUE_KEEP_LATER", uapi::QUEUE_KEEP_LATER.into()),
+        ("VIRGO_QUEUE_KEEP_ALWAYS", uapi::QUEUE_KEEP_ALWAYS.into()),
+        ("VIRGO_QUEUE_TUBE_SET", uapi::QUEUE_TUBE_SET.into()),
+        ("VIRGO_QUEUE_IOC_TUBE", uapi::QUEUE_IOC_TUBE.into()),
+        ("VIRGO_QUEUE_IOC_REPLY", uapi::QUEUE_IOC_REPLY.into()),
+        ("VIRGO_QUEUE_IOC_RESULT", uapi::QUEUE_IOC_RESULT.into()),
         ("VIRGO_QUEUE_FOREVER", uapi::QUEUE_FOREVER.into()),
         ("VIRGO_QUEUE_TAKE_ID", uapi::QUEUE_TAKE_ID.into()),
         ("VIRGO_QUEUE_ACK", uapi::QUEUE_ACK.into()),

@@ -5,12 +5,12 @@
 use std::io::{self, Read, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use serde_json::{json, Value as Json};
-use virgo::queue::{Options, Queue, Request, Taken};
+use virgo::queue::{Answer, Keep, Options, Queue, Request, Settings, Taken};
 use virgo::uapi;
 
 use crate::cli::queue as cli;
@@ -26,6 +26,8 @@ pub(crate) fn run(command: cli::Queue, json: bool) -> anyhow::Result<ExitCode> {
         cli::Queue::Ls => list(json),
         cli::Queue::Stat { tube } => stat(tube.as_deref(), json),
         cli::Queue::Tail { tube, count } => tail(tube.as_deref(), count, json),
+        cli::Queue::Result { id, wait } => result(id, seconds(wait)),
+        cli::Queue::Set(options) => set(&options, json),
         cli::Queue::Drain { end } => {
             Queue::open()?.drain(Some(!end))?;
             Ok(ExitCode::SUCCESS)
@@ -74,31 +76,39 @@ fn body(bytes: &[u8]) -> (&'static str, Json) {
     }
 }
 
-/// Gives a request to a command; whether that succeeded.
-fn give(command: &[std::ffi::OsString], taken: &Taken) -> anyhow::Result<bool> {
+/// Gives a request to a command; what it printed, if that is wanted. `None` if it failed.
+fn give(
+    command: &[std::ffi::OsString],
+    taken: &Taken,
+    wanted: bool,
+) -> anyhow::Result<Option<Vec<u8>>> {
     let [program, arguments @ ..] = command else {
-        return Ok(true);
+        return Ok(Some(Vec::new()));
     };
     let shown = program.to_string_lossy();
     let mut child = Command::new(program)
         .args(arguments)
         .env("VIRGO_REQUEST", taken.id.to_string())
         .stdin(Stdio::piped())
+        .stdout(if wanted {
+            Stdio::piped()
+        } else {
+            Stdio::inherit()
+        })
         .spawn()
         .with_context(|| format!("cannot run {shown}"))?;
     let input = child.stdin.take();
-    let status = thread::scope(|scope| {
+    let output = thread::scope(|scope| {
         scope.spawn(move || {
             if let Some(mut input) = input {
                 // One that does not read all of it may know why.
                 let _ = input.write_all(&taken.body);
             }
         });
-        child.wait()
-    });
-    Ok(status
-        .with_context(|| format!("cannot wait for {shown}"))?
-        .success())
+        child.wait_with_output()
+    })
+    .with_context(|| format!("cannot wait for {shown}"))?;
+    Ok(output.status.success().then_some(output.stdout))
 }
 
 fn take(options: &cli::Take, json: bool) -> anyhow::Result<ExitCode> {
@@ -119,12 +129,105 @@ fn take(options: &cli::Take, json: bool) -> anyhow::Result<ExitCode> {
             out.write_all(&taken.body)?;
             out.flush()?;
         }
-    } else if !give(&options.command, &taken)? {
-        queue.release(taken.id, taken.pri, Duration::ZERO)?;
-        eprintln!("virgo: the command failed; request {} went back", taken.id);
-        return Ok(ExitCode::FAILURE);
+    } else {
+        let Some(answer) = give(&options.command, &taken, options.reply)? else {
+            queue.release(taken.id, taken.pri, Duration::ZERO)?;
+            eprintln!("virgo: the command failed; request {} went back", taken.id);
+            return Ok(ExitCode::FAILURE);
+        };
+        if options.reply {
+            queue.reply(taken.id, &answer)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     queue.ack(taken.id)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn result(id: u64, wait: Duration) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let until = Instant::now() + wait;
+    loop {
+        match queue.result(id)? {
+            Answer::Here(body) => {
+                let mut out = io::stdout().lock();
+                out.write_all(&body)?;
+                out.flush()?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Answer::NotYet if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
+            Answer::NotYet => {
+                eprintln!("virgo: request {id} has not been answered yet; --wait waits for that");
+                return Ok(ExitCode::FAILURE);
+            }
+            _ => {
+                eprintln!(
+                    "virgo: there is no answer to {id}: no such request, or done with unanswered"
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+}
+
+fn set(options: &cli::Set, json: bool) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open()?;
+    let before = queue.settings(&options.tube)?;
+    let given = options.clear
+        || options.limit.is_some()
+        || options.tries.is_some()
+        || options.keep.is_some()
+        || !options.copies.is_empty();
+    if given {
+        let mut settings = before.unwrap_or_default();
+        if options.clear {
+            settings = Settings::default();
+        }
+        settings.limit = options.limit.unwrap_or(settings.limit);
+        settings.tries = options.tries.unwrap_or(settings.tries);
+        if let Some(keep) = options.keep {
+            settings.keep = match keep {
+                cli::Keep::Default => Keep::Default,
+                cli::Keep::None => Keep::None,
+                cli::Keep::Later => Keep::Later,
+                cli::Keep::Always => Keep::Always,
+            };
+        }
+        if !options.copies.is_empty() {
+            settings.copies.clone_from(&options.copies);
+        }
+        queue.set(&options.tube, &settings)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(settings) = before else {
+        eprintln!("virgo: there is no tube {}", options.tube);
+        return Ok(ExitCode::FAILURE);
+    };
+    let keep = match settings.keep {
+        Keep::None => "none",
+        Keep::Later => "later",
+        Keep::Always => "always",
+        _ => "default",
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        let shown = json!({
+            "limit": settings.limit, "tries": settings.tries, "keep": keep,
+            "copies": settings.copies,
+        });
+        writeln!(out, "{shown}")?;
+    } else {
+        let or = |value: u32, none: &str| match value {
+            0 => none.to_owned(),
+            value => value.to_string(),
+        };
+        writeln!(out, "limit: {}", or(settings.limit, "the module's"))?;
+        writeln!(out, "tries: {}", or(settings.tries, "any number"))?;
+        writeln!(out, "kept: {keep}")?;
+        if !settings.copies.is_empty() {
+            writeln!(out, "copies: {}", settings.copies.join(" "))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

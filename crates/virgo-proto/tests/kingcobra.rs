@@ -58,3 +58,37 @@ proptest! {
         let _ = parse_exchange(&line);
     }
 }
+
+#[test]
+fn topics_have_names_that_tubes_can_have() {
+    use virgo_proto::kingcobra::{parse_topic, TopicOrder};
+    let parse = |line: &'static str| parse_topic(line.as_bytes());
+    assert_eq!(
+        parse("SUBSCRIBE#news"),
+        Some(TopicOrder::Subscribe(b"news"))
+    );
+    assert_eq!(
+        parse("UNSUBSCRIBE#news"),
+        Some(TopicOrder::Unsubscribe(b"news"))
+    );
+    assert_eq!(
+        parse("PUBLISH#news#a#b"),
+        Some(TopicOrder::Publish(b"news", b"a#b"))
+    );
+    assert_eq!(
+        parse("PUBLISH#news#"),
+        Some(TopicOrder::Publish(b"news", b""))
+    );
+    for other in [
+        "SUBSCRIBE",
+        "SUBSCRIBE#",
+        "SUBSCRIBE#a b",
+        "SUBSCRIBE#-a",
+        "subscribe#a",
+        "PUBLISH#news",
+        "PUBLISH##text",
+        "",
+    ] {
+        assert_eq!(parse(other), None, "{other}");
+    }
+}

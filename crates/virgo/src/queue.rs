@@ -98,6 +98,46 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
+/// How a tube's requests are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keep {
+    /// As the module's setting says.
+    #[default]
+    Default,
+    /// Not at all.
+    None,
+    /// In the log, but nobody waits for the disk.
+    Later,
+    /// On the disk before they are acknowledged.
+    Always,
+}
+
+/// What is set for one tube.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The most requests it holds; 0: the module's limit.
+    pub limit: u32,
+    /// A request that was taken so often and comes back goes to `NAME.dead`; 0: never.
+    pub tries: u32,
+    /// How its requests are kept.
+    pub keep: Keep,
+    /// The tubes that get a copy of each request; 16 at most.
+    pub copies: Vec<String>,
+}
+
+/// An answer, if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Here it is.
+    Here(Vec<u8>),
+    /// The request waits, or is being dealt with.
+    NotYet,
+    /// There is none, and there will be none.
+    Never,
+}
+
 /// The queue, or a tube, in numbers; the header says what each is.
 pub type Stat = uapi::QueueStat;
 
@@ -323,6 +363,99 @@ impl Queue {
                     .collect());
             }
             room.resize(length, 0);
+        }
+    }
+
+    /// What is set for a tube; `None` if it is not there.
+    pub fn settings(&self, tube: &str) -> Result<Option<Settings>> {
+        let what = action(format!("ask for the settings of {tube}"));
+        let mut room = vec![0; 4096];
+        let mut asked = uapi::QueueTube {
+            size: size_of::<uapi::QueueTube>() as u32,
+            tube: tube_name(tube, &what)?,
+            ..Default::default()
+        };
+        match sys::queue_tube(&self.fd, &mut asked, &mut room) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::new(what, errno)),
+        }
+        room.truncate(asked.length as usize);
+        let names = room
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty());
+        Ok(Some(Settings {
+            limit: asked.limit,
+            tries: asked.tries,
+            keep: match asked.keep {
+                uapi::QUEUE_KEEP_NONE => Keep::None,
+                uapi::QUEUE_KEEP_LATER => Keep::Later,
+                uapi::QUEUE_KEEP_ALWAYS => Keep::Always,
+                _ => Keep::Default,
+            },
+            copies: names
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect(),
+        }))
+    }
+
+    /// Sets what is set for a tube. The default of [`Settings`] is nothing.
+    pub fn set(&self, tube: &str, settings: &Settings) -> Result<()> {
+        let what = action(format!("change the settings of {tube}"));
+        let mut copies = Vec::new();
+        for name in &settings.copies {
+            copies.extend_from_slice(name.as_bytes());
+            copies.push(0);
+        }
+        let mut given = uapi::QueueTube {
+            size: size_of::<uapi::QueueTube>() as u32,
+            limit: settings.limit,
+            tries: settings.tries,
+            keep: match settings.keep {
+                Keep::Default => uapi::QUEUE_KEEP_DEFAULT,
+                Keep::None => uapi::QUEUE_KEEP_NONE,
+                Keep::Later => uapi::QUEUE_KEEP_LATER,
+                Keep::Always => uapi::QUEUE_KEEP_ALWAYS,
+            },
+            tube: tube_name(tube, &what)?,
+            ..Default::default()
+        };
+        sys::queue_tube_set(&self.fd, &mut given, &copies).map_err(|errno| Error::new(what, errno))
+    }
+
+    /// Answers a request that was taken through this, and is done with it.
+    pub fn reply(&self, id: u64, body: &[u8]) -> Result<()> {
+        let mut reply = uapi::QueueReply {
+            size: size_of::<uapi::QueueReply>() as u32,
+            id,
+            ..Default::default()
+        };
+        sys::queue_reply(&self.fd, &mut reply, body)
+            .map_err(|errno| Error::new(action(format!("answer request {id}")), errno))
+    }
+
+    /// The answer to a request.
+    pub fn result(&self, id: u64) -> Result<Answer> {
+        let what = action(format!("fetch the answer to request {id}"));
+        let mut room = vec![0; 64 << 10];
+        loop {
+            let mut result = uapi::QueueResult {
+                size: size_of::<uapi::QueueResult>() as u32,
+                id,
+                ..Default::default()
+            };
+            match sys::queue_result(&self.fd, &mut result, &mut room) {
+                Ok(()) if (result.length as usize) > room.len() => {
+                    room.resize((result.length as usize).min(LARGEST), 0);
+                }
+                Ok(()) => {
+                    room.truncate(result.length as usize);
+                    return Ok(Answer::Here(room));
+                }
+                Err(Errno::AGAIN) => return Ok(Answer::NotYet),
+                Err(Errno::NOENT) => return Ok(Answer::Never),
+                Err(errno) => return Err(Error::new(what, errno)),
+            }
         }
     }
 

@@ -351,6 +351,55 @@ pub(crate) fn queue_list(
     unsafe { call_at::<{ uapi::QUEUE_IOC_LIST }, _>(fd, list) }
 }
 
+/// `VIRGO_QUEUE_IOC_TUBE`, to set it; `copies` are names, each with a NUL behind it.
+pub(crate) fn queue_tube_set(
+    fd: impl AsFd,
+    tube: &mut uapi::QueueTube,
+    copies: &[u8],
+) -> Result<(), Errno> {
+    tube.flags = uapi::QUEUE_TUBE_SET;
+    tube.copies = copies.as_ptr() as u64;
+    tube.length = length32(copies);
+    // SAFETY: TUBE reads `length` bytes at `copies`, which are borrowed.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_TUBE }, _>(fd, tube) }
+}
+
+/// `VIRGO_QUEUE_IOC_TUBE`, to read it into `room`.
+pub(crate) fn queue_tube(
+    fd: impl AsFd,
+    tube: &mut uapi::QueueTube,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    tube.copies = room.as_mut_ptr() as u64;
+    tube.capacity = length32(room);
+    // SAFETY: TUBE writes at most `capacity` bytes at `copies`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_TUBE }, _>(fd, tube) }
+}
+
+/// `VIRGO_QUEUE_IOC_REPLY` with `body`.
+pub(crate) fn queue_reply(
+    fd: impl AsFd,
+    reply: &mut uapi::QueueReply,
+    body: &[u8],
+) -> Result<(), Errno> {
+    reply.body = body.as_ptr() as u64;
+    reply.length = length32(body);
+    // SAFETY: REPLY reads `length` bytes at `body`, which are borrowed.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_REPLY }, _>(fd, reply) }
+}
+
+/// `VIRGO_QUEUE_IOC_RESULT` into `room`.
+pub(crate) fn queue_result(
+    fd: impl AsFd,
+    result: &mut uapi::QueueResult,
+    room: &mut [u8],
+) -> Result<(), Errno> {
+    result.body = room.as_mut_ptr() as u64;
+    result.capacity = length32(room);
+    // SAFETY: RESULT writes at most `capacity` bytes at `body`, which are borrowed mutably.
+    unsafe { call_at::<{ uapi::QUEUE_IOC_RESULT }, _>(fd, result) }
+}
+
 /// `VIRGO_MEM_IOC_SET` of `data`.
 pub(crate) fn mem_set(fd: impl AsFd, io: &mut uapi::MemIo, data: &[u8]) -> Result<(), Errno> {
     let before = *io;

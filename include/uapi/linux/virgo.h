@@ -1497,6 +1497,108 @@ struct virgo_queue_drain {
 	__u32 reserved0;
 };
 
+/** A tube's requests are kept as the module's setting says. */
+#define VIRGO_QUEUE_KEEP_DEFAULT	0
+/** They are not written into the log: gone when the module is unloaded. */
+#define VIRGO_QUEUE_KEEP_NONE		1
+/** They are written into the log, and acknowledged before they are on the disk. */
+#define VIRGO_QUEUE_KEEP_LATER		2
+/** They are acknowledged once they are on the disk. */
+#define VIRGO_QUEUE_KEEP_ALWAYS		3
+
+/** In @flags of a tube: set it; without it, only read it. */
+#define VIRGO_QUEUE_TUBE_SET		(1U << 0)
+
+/**
+ * struct virgo_queue_tube - a tube's settings (VIRGO_QUEUE_IOC_TUBE).
+ * @size: in: sizeof(struct virgo_queue_tube).
+ * @flags: in: 0 or VIRGO_QUEUE_TUBE_SET.
+ * @limit: the most requests it holds; 0: the module's limit.
+ * @tries: a request that was taken so often and comes back (its time was over,
+ *         its taker went or gave it back) is put into the tube NAME.dead
+ *         instead; 0: never.
+ * @keep: VIRGO_QUEUE_KEEP_DEFAULT and so on.
+ * @length: in with VIRGO_QUEUE_TUBE_SET: bytes at @copies; out: bytes that
+ *          all their names take. Those that fit are stored.
+ * @copies: in: address of the names of the tubes that get a copy of each
+ *          request which is put into this one, each with a NUL behind it;
+ *          16 at most.
+ * @capacity: in: room there, in bytes.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ * @tube: in: its name, a NUL behind it.
+ *
+ * A tube with settings stays when it is empty. All of them 0 is none. With a
+ * log the settings are kept over unloading.
+ * Setting needs CAP_SYS_ADMIN, CAP_SYS_PTRACE or CAP_PERFMON, else EPERM.
+ * ENOENT: there is no such tube (read). EINVAL: a name that is none, @keep
+ * without a log, a tube that copies to itself, more copies than that, or a
+ * name that leaves no room for .dead. ENOSPC: too many tubes.
+ */
+struct virgo_queue_tube {
+	__u32 size;
+	__u32 flags;
+	__u32 limit;
+	__u32 tries;
+	__u32 keep;
+	__u32 length;
+	__u64 copies;
+	__u32 capacity;
+	__u32 reserved0;
+	__u64 reserved[2];
+	char tube[VIRGO_QUEUE_NAME_LEN];
+};
+
+/**
+ * struct virgo_queue_reply - answer a request (VIRGO_QUEUE_IOC_REPLY).
+ * @size: in: sizeof(struct virgo_queue_reply).
+ * @flags: in: must be zero.
+ * @id: in: the request's number.
+ * @body: in: address of the answer.
+ * @length: in: how many bytes.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * The caller must have taken the request, else ENOENT; it is done with then, as
+ * by VIRGO_QUEUE_ACK. Whoever asked gets the answer by VIRGO_QUEUE_IOC_RESULT,
+ * and one that asked by a line on the port and is still connected, as a line
+ * REPLY#. E2BIG: longer than max_job_size. EMSGSIZE: all answers together have
+ * a quarter of max_mb at most.
+ */
+struct virgo_queue_reply {
+	__u32 size;
+	__u32 flags;
+	__u64 id;
+	__u64 body;
+	__u32 length;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_queue_result - fetch an answer (VIRGO_QUEUE_IOC_RESULT).
+ * @size: in: sizeof(struct virgo_queue_result).
+ * @flags: in: must be zero.
+ * @id: in: the request's number.
+ * @body: in: address to store the answer at.
+ * @capacity: in: room there, in bytes.
+ * @length: out: bytes of the answer; more than @capacity: what fits is stored.
+ * @reserved: in: must be zero.
+ *
+ * The last 65536 answers can be fetched, as long as they have no more than a
+ * quarter of max_mb together; they are not in the log.
+ * EAGAIN: there is none yet. ENOENT: there is none, and no such request waits.
+ */
+struct virgo_queue_result {
+	__u32 size;
+	__u32 flags;
+	__u64 id;
+	__u64 body;
+	__u32 capacity;
+	__u32 length;
+	__u64 reserved[2];
+};
+
 #define VIRGO_QUEUE_IOC_PUT	_IOWR(VIRGO_IOC_MAGIC, 0x40, struct virgo_queue_put)
 #define VIRGO_QUEUE_IOC_TAKE	_IOWR(VIRGO_IOC_MAGIC, 0x41, struct virgo_queue_take)
 #define VIRGO_QUEUE_IOC_DONE	_IOWR(VIRGO_IOC_MAGIC, 0x42, struct virgo_queue_done)
@@ -1504,6 +1606,9 @@ struct virgo_queue_drain {
 #define VIRGO_QUEUE_IOC_STAT	_IOWR(VIRGO_IOC_MAGIC, 0x44, struct virgo_queue_stat)
 #define VIRGO_QUEUE_IOC_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x45, struct virgo_queue_list)
 #define VIRGO_QUEUE_IOC_DRAIN	_IOWR(VIRGO_IOC_MAGIC, 0x46, struct virgo_queue_drain)
+#define VIRGO_QUEUE_IOC_TUBE	_IOWR(VIRGO_IOC_MAGIC, 0x47, struct virgo_queue_tube)
+#define VIRGO_QUEUE_IOC_REPLY	_IOWR(VIRGO_IOC_MAGIC, 0x48, struct virgo_queue_reply)
+#define VIRGO_QUEUE_IOC_RESULT	_IOWR(VIRGO_IOC_MAGIC, 0x49, struct virgo_queue_result)
 
 /* -------------------------------------------------------------- eventnet */
 

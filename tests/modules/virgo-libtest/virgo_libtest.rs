@@ -3,7 +3,8 @@
 //! A module for tests alone: checks of modules/lib from the inside.
 //!
 //! Reading /proc/virgo/libtest runs the checks and tells each on a line, `ok NAME` or
-//! `FAIL NAME: what`. Writing `hold` to it pins this module's own service until `release`.
+//! `FAIL NAME: what`. Writing `hold` to it pins this module's own service until `release`; writing
+//! `queue` pushes requests to virgo-queue and pops them.
 //! On /dev/virgo it answers command 0x10 (cpupool's first) with 42.
 
 use core::sync::atomic::{
@@ -420,6 +421,7 @@ impl ProcFile for Tests {
                 *self.held.lock() = Some(provider);
                 Ok(())
             }
+            b"queue" => push_and_pop(),
             b"release" => {
                 let held = self.held.lock().take();
                 drop(held);
@@ -427,6 +429,56 @@ impl ProcFile for Tests {
             }
             _ => Err(EINVAL),
         }
+    }
+}
+
+/// Pushes requests to virgo-queue as any module can, and pops them. `EILSEQ` where an answer is not
+/// what it should be.
+fn push_and_pop() -> Result {
+    let wrong = || Error::from_errno(-84);
+    let queue = Provider::find(Module::Queue).ok_or(ENODEV)?;
+    let push = |pri: u32, body: &[u8]| -> Result<u64> {
+        let mut input = KVec::new();
+        for number in [pri, 0, 60, 7] {
+            input.extend_from_slice(&number.to_le_bytes(), GFP_KERNEL)?;
+        }
+        input.extend_from_slice(b"libtest", GFP_KERNEL)?;
+        input.extend_from_slice(body, GFP_KERNEL)?;
+        let mut id = [0; 8];
+        if queue.call(1, &input, &mut id)? != 8 {
+            return Err(wrong());
+        }
+        Ok(u64::from_le_bytes(id))
+    };
+    let mut output = [0; 64];
+    if queue.call(2, b"libtest", &mut output) != Err(EAGAIN) {
+        return Err(wrong());
+    }
+    let later = push(5, b"later")?;
+    let sooner = push(1, b"sooner")?;
+    // There is no room for it: it stays.
+    let mut small = [0; 10];
+    if queue.call(2, b"libtest", &mut small) != Err(lib::compat::emsgsize()) {
+        return Err(wrong());
+    }
+    for (id, body) in [(sooner, &b"sooner"[..]), (later, b"later")] {
+        let length = queue.call(2, b"libtest", &mut output)?;
+        let told = output.get(..length).unwrap_or(&[]);
+        if told.get(..8) != Some(&id.to_le_bytes()) || told.get(8..) != Some(body) {
+            return Err(wrong());
+        }
+    }
+    if queue.call(2, b"libtest", &mut output) != Err(EAGAIN) {
+        return Err(wrong());
+    }
+    for bad in [&b""[..], b"\0\0\0\0", &[0xff; 16]] {
+        if queue.call(1, bad, &mut output) != Err(EINVAL) {
+            return Err(wrong());
+        }
+    }
+    match queue.call(3, b"", &mut output) {
+        Err(error) if error == lib::compat::eopnotsupp() => Ok(()),
+        _ => Err(wrong()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! The command line of `virgo queue`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// Shown by `virgo queue --help`.
 pub(crate) const EXAMPLES: &str = "Examples:\n\n\
@@ -10,6 +10,8 @@ pub(crate) const EXAMPLES: &str = "Examples:\n\n\
   virgo queue take mail                       take the next one, and be done with it\n\
   virgo queue take mail --wait 60 -- sendmail -t\n\
   \u{20}                                           give it to a command; done with if that succeeds\n\
+  virgo queue take work --reply -- ./worker   what it prints is the answer\n\
+  virgo queue result 17 --wait 60             the answer to request 17\n\
   virgo queue ls                              the tubes\n\
   virgo queue export > requests.jsonl         all requests, a JSON line each\n\n\
 Any client of beanstalkd's, at port 60000, sees the same. doc/queue.md is the guide.";
@@ -49,6 +51,27 @@ pub(crate) enum Queue {
         #[arg(short = 'n', long, value_name = "N")]
         count: Option<u64>,
     },
+    /// Print the answer to a request
+    ///
+    /// Exits with 1 if there is none.
+    #[command(after_long_help = "Example:\n\n  virgo queue result 17 --wait 60")]
+    Result {
+        /// The request's number
+        id: u64,
+        /// Wait for it, so many seconds at most
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u32,
+    },
+    /// Show what is set for a tube, or set it
+    ///
+    /// What is not given stays as it is.
+    #[command(after_long_help = "Examples:\n\n\
+      virgo queue set mail                        show it\n\
+      virgo queue set mail --limit 1000 --tries 5\n\
+      virgo queue set orders --copy audit --copy billing\n\
+      virgo queue set scratch --keep none\n\
+      virgo queue set mail --clear")]
+    Set(Set),
     /// Take in no more requests, or (--end) do again
     #[command(after_long_help = "Example:\n\n  sudo virgo queue drain && virgo queue stat")]
     Drain {
@@ -89,12 +112,48 @@ pub(crate) struct Put {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// The tube
+    pub(crate) tube: String,
+    /// The most requests it holds; 0: the module's limit
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
+    /// A request that was taken so often and comes back goes to TUBE.dead; 0: never
+    #[arg(long, value_name = "N")]
+    pub(crate) tries: Option<u32>,
+    /// How its requests are kept over a power cut; needs the module's log
+    #[arg(long, value_enum)]
+    pub(crate) keep: Option<Keep>,
+    /// A tube that gets a copy of each request; may be given 16 times
+    #[arg(long = "copy", value_name = "TUBE")]
+    pub(crate) copies: Vec<String>,
+    /// Nothing is set, but for what is given here
+    #[arg(long)]
+    pub(crate) clear: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Keep {
+    /// As the module's setting says
+    Default,
+    /// Not at all
+    None,
+    /// In the log, but nobody waits for the disk
+    Later,
+    /// On the disk before they are acknowledged
+    Always,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Take {
     /// The tube
     pub(crate) tube: String,
     /// Wait for one, so many seconds at most
     #[arg(long, value_name = "SECONDS")]
     pub(crate) wait: Option<u32>,
+    /// What the command prints is the answer, for "virgo queue result"
+    #[arg(long, requires = "command")]
+    pub(crate) reply: bool,
     /// Gets the request as its standard input
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<std::ffi::OsString>,

@@ -13,6 +13,8 @@
 
 use core::fmt;
 
+use super::beanstalk::valid_name;
+
 /// Which of the two a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -113,6 +115,30 @@ pub fn parse(line: &[u8]) -> Option<Message<'_>> {
             payload: rest,
         },
     })
+}
+
+/// A line about a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicOrder<'a> {
+    /// `SUBSCRIBE#topic`: tell me of what comes.
+    Subscribe(&'a [u8]),
+    /// `UNSUBSCRIBE#topic`: no more.
+    Unsubscribe(&'a [u8]),
+    /// `PUBLISH#topic#text`: tell all who subscribed.
+    Publish(&'a [u8], &'a [u8]),
+}
+
+/// Looks whether a line, without its end, is about a topic whose name a tube can have.
+pub fn parse_topic(line: &[u8]) -> Option<TopicOrder<'_>> {
+    let (name, order) = if let Some(name) = line.strip_prefix(b"SUBSCRIBE#") {
+        (name, TopicOrder::Subscribe(name))
+    } else if let Some(name) = line.strip_prefix(b"UNSUBSCRIBE#") {
+        (name, TopicOrder::Unsubscribe(name))
+    } else {
+        let (name, text) = cut(line.strip_prefix(b"PUBLISH#")?, b'#')?;
+        (name, TopicOrder::Publish(name, text))
+    };
+    valid_name(name).then_some(order)
 }
 
 /// The head of a line: all but its payload.

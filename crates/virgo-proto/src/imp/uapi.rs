@@ -210,6 +210,16 @@ pub const QUEUE_LOG_INTERVAL: u32 = 2;
 pub const QUEUE_LOG_ALWAYS: u32 = 3;
 /// In `flags` of a drain: set it.
 pub const QUEUE_DRAIN_SET: u32 = 1 << 0;
+/// A tube's requests are kept as the module's setting says.
+pub const QUEUE_KEEP_DEFAULT: u32 = 0;
+/// They are not kept.
+pub const QUEUE_KEEP_NONE: u32 = 1;
+/// They are kept, and acknowledged before they are on the disk.
+pub const QUEUE_KEEP_LATER: u32 = 2;
+/// They are acknowledged once they are on the disk.
+pub const QUEUE_KEEP_ALWAYS: u32 = 3;
+/// In a tube's flags: set it.
+pub const QUEUE_TUBE_SET: u32 = 1 << 0;
 
 /// A tube's name with a NUL behind it.
 #[repr(transparent)]
@@ -408,6 +418,12 @@ pub const QUEUE_IOC_STAT: u32 = iowr::<QueueStat>(0x44);
 pub const QUEUE_IOC_LIST: u32 = iowr::<QueueList>(0x45);
 /// Take in no more.
 pub const QUEUE_IOC_DRAIN: u32 = iowr::<QueueDrain>(0x46);
+/// A tube's settings.
+pub const QUEUE_IOC_TUBE: u32 = iowr::<QueueTube>(0x47);
+/// Answer a request.
+pub const QUEUE_IOC_REPLY: u32 = iowr::<QueueReply>(0x48);
+/// Fetch an answer.
+pub const QUEUE_IOC_RESULT: u32 = iowr::<QueueResult>(0x49);
 /// Put a table of nodes in place of the one before.
 pub const IOC_NODES_LOAD: u32 = iowr::<NodesLoad>(0x01);
 /// The nodes.
@@ -2088,6 +2104,74 @@ pub struct QueueDrain {
     pub draining: u32,
     /// In: must be zero.
     pub reserved0: u32,
+}
+
+/// A tube's settings (`struct virgo_queue_tube`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTube {
+    /// In: `sizeof(struct virgo_queue_tube)`.
+    pub size: u32,
+    /// In: 0 or `VIRGO_QUEUE_TUBE_SET`.
+    pub flags: u32,
+    /// The most requests it holds; 0: the module's limit.
+    pub limit: u32,
+    /// How often a request may be taken before it is put into `NAME.dead`; 0: always.
+    pub tries: u32,
+    /// `VIRGO_QUEUE_KEEP_DEFAULT` and so on.
+    pub keep: u32,
+    /// In, to set: bytes at `copies`; out: bytes that all names take.
+    pub length: u32,
+    /// In: address of the names of the tubes that get a copy, each with a NUL behind it.
+    pub copies: u64,
+    /// In: room there, in bytes.
+    pub capacity: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+    /// In: its name.
+    pub tube: QueueName,
+}
+
+/// Answer a request (`struct virgo_queue_reply`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueReply {
+    /// In: `sizeof(struct virgo_queue_reply)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the request's number.
+    pub id: u64,
+    /// In: address of the answer.
+    pub body: u64,
+    /// In: how many bytes.
+    pub length: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Fetch an answer (`struct virgo_queue_result`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueResult {
+    /// In: `sizeof(struct virgo_queue_result)`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the request's number.
+    pub id: u64,
+    /// In: address to store the answer at.
+    pub body: u64,
+    /// In: room there, in bytes.
+    pub capacity: u32,
+    /// Out: bytes of the answer.
+    pub length: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
 }
 
 /// Call a kernel function by name (`struct virgo_cpupool_call`).
