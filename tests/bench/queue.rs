@@ -188,10 +188,10 @@ fn fill(port: u16, jobs: usize, bytes: usize) {
 fn drain(port: u16, jobs: usize) {
     let mut client = connect(port);
     for start in (1..=jobs).step_by(100) {
-        let lines: String = (start..start + 100)
+        let lines: Vec<String> = (start..start + 100)
             .map(|n| format!("delete {n}\r\n"))
             .collect();
-        client.send(lines.as_bytes());
+        client.send(lines.concat().as_bytes());
         let mut heard = 0;
         let mut part = [0; 4096];
         while heard < 100 {
