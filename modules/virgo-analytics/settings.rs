@@ -30,11 +30,13 @@ use crate::{
     },
     lib::{
         compat::estale,
+        event,
         rcu::{
             Directory,
             RcuRecord,
             Record, //
         },
+        service::Module,
         setting::{
             self,
             Told, //
@@ -269,6 +271,19 @@ impl Settings {
         put_text(&before.text, &mut change.before);
         put_text(&after.text, &mut change.after);
         put_text(about.why, &mut change.why);
+        // Who first: what does not fit is left out.
+        event::tell(
+            Module::Analytics,
+            b"set",
+            format_args!(
+                "{} uid {} pid {} {}={}",
+                version,
+                change.uid,
+                change.pid,
+                shown(key),
+                shown(&after.text)
+            ),
+        );
         state.record(change);
         if about.undoable {
             state.can_undo(Undo { index, before: old });

@@ -11,7 +11,7 @@ use virgo::analytics::{Options, Source};
 use virgo::queue::Queue;
 use virgo_tests::device::Device;
 use virgo_tests::module::{self, CORE, PROFILER};
-use virgo_tests::SOON;
+use virgo_tests::{wait_until, SOON};
 
 use crate::{open, ours, person, MODULE};
 
@@ -228,6 +228,31 @@ fn so_many_functions_run_at_once() {
         "more are not faster: {took:?}"
     );
     module::unload("virgo-cpupool").expect("virgo-cpupool unloads");
+}
+
+#[test]
+fn changes_are_events() {
+    const EVENTNET: &str = "virgo-eventnet";
+    let _ours = ours("");
+    let settings = open();
+    // Before there is anybody to be told.
+    settings.set("event.1", "a", &person()).expect("set");
+    let folder = "/tmp/analytics-events";
+    std::fs::create_dir_all(folder).expect("a folder");
+    module::load(EVENTNET, &format!("folder={folder}")).expect("virgo-eventnet loads");
+    settings.set("event.2", "b", &person()).expect("set");
+    settings.undo(1).expect("undone");
+    let pid = std::process::id();
+    let wanted = [
+        format!("2 uid 0 pid {pid} event.2=b"),
+        format!("3 uid 0 pid {pid} event.2="),
+    ];
+    let listed = || crate::virgo(&["--json", "events", "ls"]).out;
+    let told = wait_until(SOON, || wanted.iter().all(|text| listed().contains(text)));
+    assert!(told, "{}", listed());
+    assert!(!listed().contains("event.1"), "{}", listed());
+    drop(settings);
+    assert!(wait_until(SOON, || module::unload(EVENTNET).is_ok()));
 }
 
 #[test]
