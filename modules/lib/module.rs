@@ -80,7 +80,8 @@ impl ModuleRef {
     pub(crate) unsafe fn try_get(module: *mut bindings::module) -> Option<ModuleRef> {
         // SAFETY: By the safety requirements.
         // INVARIANT: On success one reference is owned.
-        unsafe { bindings::try_module_get(module) }.then_some(ModuleRef(module))
+        // Not `then_some`: its value is made, and dropped, where none was got too.
+        unsafe { bindings::try_module_get(module) }.then(|| ModuleRef(module))
     }
 
     /// Takes over a reference that is owned already.
