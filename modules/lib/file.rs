@@ -58,6 +58,24 @@ unsafe impl Send for OwnedFile {}
 unsafe impl Sync for OwnedFile {}
 
 impl OwnedFile {
+    /// Takes a file over.
+    ///
+    /// # Safety
+    ///
+    /// `file` is an open file, to be read and written, of which the caller gives a reference up.
+    pub(super) unsafe fn adopt(file: *mut bindings::file) -> Result<Self> {
+        // INVARIANT: By the safety requirements.
+        Ok(OwnedFile {
+            file: NonNull::new(file).ok_or(ENOMEM)?,
+            access: Access::ReadWrite,
+        })
+    }
+
+    /// The file, as long as `self` lives.
+    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+        self.file.as_ptr()
+    }
+
     /// Opens `name` below the folder `root`; a new file gets permission bits `mode`. `ELOOP` if the
     /// name is a symbolic link; else the file system's errors. May sleep.
     pub fn open_in(root: &CStr, name: &CStr, access: Access, mode: u16) -> Result<Self> {

@@ -25,6 +25,7 @@ pub mod module;
 pub mod pages;
 pub mod param;
 pub mod procfs;
+pub mod program;
 pub mod random;
 pub mod rcu;
 pub mod service;

@@ -47,6 +47,11 @@ sized32! {
     NodePick: 40,
     CpupoolCall: 88,
     CpupoolList: 48,
+    CpupoolSet: 56,
+    CpupoolLend: 16,
+    CpupoolStart: 88,
+    CpupoolFollow: 136,
+    CpupoolKill: 32,
     ProfilerTask: 40,
     ProfilerList: 40,
     ProfilerRate: 16,
@@ -196,7 +201,7 @@ impl<T: Sized32> Sized<T> {
 ///
 /// # Safety
 ///
-/// The type is `repr(C)` and has no padding.
+/// The type is `repr(C)`, has no padding, and is valid for every bit pattern.
 pub unsafe trait Plain: Copy {}
 
 // SAFETY: Integers only; the sum of the fields' sizes is the structure's (include/uapi).
@@ -206,18 +211,33 @@ static_assert!(size_of::<abi::MemBlock>() == 48);
 unsafe impl Plain for abi::CpupoolFunction {}
 static_assert!(size_of::<abi::CpupoolFunction>() == 96);
 // SAFETY: As above.
+unsafe impl Plain for abi::CpupoolProgram {}
+static_assert!(size_of::<abi::CpupoolProgram>() == 304);
+// SAFETY: As above.
+unsafe impl Plain for abi::CpupoolRun {}
+static_assert!(size_of::<abi::CpupoolRun>() == 80);
+// SAFETY: As above.
 unsafe impl Plain for abi::Node {}
 static_assert!(size_of::<abi::Node>() == 208);
 // SAFETY: As above.
 unsafe impl Plain for abi::MemRecord {}
 static_assert!(size_of::<abi::MemRecord>() == 32);
-
 // SAFETY: As above.
 unsafe impl Plain for abi::ProfilerEntry {}
 
 // SAFETY: As above.
 unsafe impl Plain for abi::AnalyticsChange {}
 static_assert!(size_of::<abi::AnalyticsChange>() == 432);
+
+/// Copies a structure from user space. `EFAULT`. May sleep.
+pub fn copy_in_plain<T: Plain + Default>(address: u64) -> Result<T> {
+    let mut value = T::default();
+    // SAFETY: The structures are integers, valid for every bit pattern, without padding by the
+    // trait; nothing else refers to `value`.
+    let bytes = unsafe { slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), size_of::<T>()) };
+    copy_in(address, bytes)?;
+    Ok(value)
+}
 
 /// The bytes of a structure.
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {

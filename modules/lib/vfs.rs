@@ -650,6 +650,11 @@ impl OpenFile {
         })
     }
 
+    /// The file, as long as `self` lives.
+    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+        self.file.as_ptr().cast()
+    }
+
     /// Reads at most `count` bytes at `offset` to the end of `buffer`; how many: fewer only where
     /// the file ends. The buffer must have room for them.
     pub fn read_to(&self, buffer: &mut KVVec<u8>, count: usize, offset: u64) -> Result<usize> {

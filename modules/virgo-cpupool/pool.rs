@@ -6,6 +6,10 @@ use kernel::prelude::*;
 
 use crate::{
     function_table,
+    programs::{
+        Programs,
+        MAX_PROGRAMS, //
+    },
     lib::{
         cluster::{
             self,
@@ -23,10 +27,12 @@ use crate::{
             RemoteReply,
             Service, //
         },
+        task::may_set_up,
         time::monotonic_ns,
         uapi::{
             bytes_of,
             copy_in,
+            copy_in_plain,
             copy_out,
             Arg,
             Command, //
@@ -39,11 +45,28 @@ use crate::{
             Call,
             NAME_MAX, //
         },
+        program::{
+            are_arguments,
+            Follow,
+            Limits,
+            Progress,
+            Start,
+            ARGUMENTS_MAX,
+            GROUP_MAX,
+            START_HEADER, //
+        },
         uapi::{
             self,
             CpupoolCall,
+            CpupoolFollow,
             CpupoolFunction,
-            CpupoolList, //
+            CpupoolKill,
+            CpupoolLend,
+            CpupoolList,
+            CpupoolProgram,
+            CpupoolRun,
+            CpupoolSet,
+            CpupoolStart, //
         },
     },
 };
@@ -52,18 +75,34 @@ use crate::{
 const OP_CALL: u32 = 1;
 /// The functions here, as an array of `CpupoolFunction`.
 const OP_LIST: u32 = 2;
+/// Start a program: `proto::program::Start`; the answer is the run's number, 8 bytes.
+const OP_START: u32 = 3;
+/// `proto::program::Follow`; the answer is a `Progress` and output.
+const OP_FOLLOW: u32 = 4;
+/// Kill the run whose number is in 8 bytes.
+const OP_KILL: u32 = 5;
+/// The programs here, as an array of `CpupoolProgram`.
+const OP_PROGRAMS: u32 = 6;
+/// The runs here, as an array of `CpupoolRun`.
+const OP_RUNS: u32 = 7;
+/// How long news of a run are waited for: here, and on another node, where it takes one of the
+/// places for requests meanwhile.
+const WAIT_HERE_MS: u32 = 1_000;
+const WAIT_THERE_MS: u32 = 250;
 /// How long a call may take where nothing is said, and at most.
 const TIMEOUT_MS: u32 = 30_000;
 const MAX_TIMEOUT_MS: u32 = 3_600_000;
 /// What a call to another node may take longer than its function: the way, and the queue there.
 const WAY_MS: u32 = 1_000;
-/// How long the list of another node is waited for.
+/// How long another node is waited for in what it does at once.
 const LIST_MS: u32 = 5_000;
 /// How often a call that may be repeated is made.
 const TRIES: u32 = 3;
 
 /// The service.
-pub(crate) struct Pool;
+pub(crate) struct Pool {
+    programs: Programs,
+}
 
 fn deadline(timeout_ms: u32) -> u64 {
     monotonic_ns().saturating_add(u64::from(timeout_ms).saturating_mul(1_000_000))
@@ -90,6 +129,13 @@ fn listed() -> Result<KVVec<u8>> {
 }
 
 impl Pool {
+    /// May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Pool {
+            programs: Programs::new()?,
+        })
+    }
+
     /// A call, here or on a node that is chosen; the node that was, whatever came of it.
     fn call_on(
         policy: Policy,
@@ -180,28 +226,177 @@ impl Pool {
         result
     }
 
-    fn list(&self, arg: Arg) -> Result<isize> {
-        const SIZE: usize = size_of::<CpupoolFunction>();
+    /// A list with entries of `size` bytes, here or of another node.
+    fn list(&self, arg: Arg, operation: u32, size: usize) -> Result<isize> {
         let mut request = arg.read::<CpupoolList>()?;
         let value = &mut request.value;
         if value.flags != 0 || value.reserved0 != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
         }
-        let node = NodeId::from_number(value.node);
-        let entries = if value.node == 0 || node == cluster::me() {
-            value.node = cluster::me().number();
-            listed()?
-        } else {
-            cluster::call(node, Module::Cpupool, OP_LIST, &[], MAX_PAYLOAD, LIST_MS)?
-        };
-        let count = entries.len().checked_div(SIZE).unwrap_or(0);
+        let node = here_or(value.node);
+        let entries = cluster::call(node, Module::Cpupool, operation, &[], MAX_PAYLOAD, LIST_MS)?;
+        value.node = node.number();
+        let count = entries.len().checked_div(size).unwrap_or(0);
         // CAST: u32 fits usize on 64-bit.
-        let stored = count.min(value.capacity as usize).saturating_mul(SIZE);
+        let stored = count.min(value.capacity as usize).saturating_mul(size);
         copy_out(value.entries, entries.get(..stored).unwrap_or(&[]))?;
         value.count = u32::try_from(count).unwrap_or(u32::MAX);
         request.write_back()?;
         Ok(0)
     }
+
+    fn set(&self, arg: Arg) -> Result<isize> {
+        const SIZE: usize = size_of::<CpupoolProgram>();
+        if !may_set_up() {
+            return Err(EPERM);
+        }
+        let request = arg.read::<CpupoolSet>()?.value;
+        if request.flags != 0 || request.reserved0 != 0 || request.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        // CAST: u32 fits usize on 64-bit.
+        let (count, at_once) = (request.count as usize, request.at_once as usize);
+        let group_length = request.group_length as usize;
+        if count > MAX_PROGRAMS || group_length > GROUP_MAX {
+            return Err(EINVAL);
+        }
+        let mut group = [0; GROUP_MAX];
+        let group = group.get_mut(..group_length).ok_or(EINVAL)?;
+        copy_in(request.group, group)?;
+        let mut entries = KVec::with_capacity(count, GFP_KERNEL)?;
+        for index in 0..count {
+            let offset = index.checked_mul(SIZE).ok_or(EFAULT)?;
+            // CAST: usize fits u64.
+            let address = request.entries.checked_add(offset as u64).ok_or(EFAULT)?;
+            let entry: CpupoolProgram = copy_in_plain(address)?;
+            if entry.reserved != 0 || entry.runs != 0 {
+                return Err(EINVAL);
+            }
+            entries.push(entry, GFP_KERNEL)?;
+        }
+        self.programs.set(&entries, group, at_once)?;
+        Ok(0)
+    }
+
+    fn start(&self, arg: Arg) -> Result<isize> {
+        let mut request = arg.read::<CpupoolStart>()?;
+        let value = &mut request.value;
+        if value.flags != 0 || value.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        // CAST: u32 fits usize on 64-bit.
+        let arguments = value.arguments_length as usize;
+        let input = value.input_length as usize;
+        if arguments > ARGUMENTS_MAX {
+            return Err(EINVAL);
+        }
+        let length = START_HEADER.saturating_add(arguments).saturating_add(input);
+        if length > MAX_PAYLOAD {
+            return Err(emsgsize());
+        }
+        let limits = Limits {
+            time_ms: value.time_ms,
+            processes: value.processes,
+            memory: value.memory,
+            output: value.output,
+        };
+        let mut message: KVVec<u8> = KVVec::from_elem(0, length, GFP_KERNEL)?;
+        let (header, rest) = message
+            .split_first_chunk_mut::<START_HEADER>()
+            .ok_or(EINVAL)?;
+        *header = Start::header(&limits, value.arguments_length);
+        let (words, data) = rest.split_at_mut_checked(arguments).ok_or(EINVAL)?;
+        copy_in(value.arguments, words)?;
+        copy_in(value.input, data)?;
+        if !are_arguments(words) {
+            return Err(EINVAL);
+        }
+        let policy = Policy::from_numbers(value.policy, value.node).ok_or(EINVAL)?;
+        value.node = 0;
+        let result = cluster::pick(policy).and_then(|node| {
+            value.node = node.number();
+            let answer = cluster::call(node, Module::Cpupool, OP_START, &message, 8, LIST_MS)?;
+            let id = answer.first_chunk::<8>().ok_or(EIO)?;
+            value.id = u64::from_le_bytes(*id);
+            Ok(0)
+        });
+        // The node is told with an error too.
+        request.write_back()?;
+        result
+    }
+
+    fn follow(&self, arg: Arg) -> Result<isize> {
+        let mut request = arg.read::<CpupoolFollow>()?;
+        let value = &mut request.value;
+        if value.flags != 0 || value.reserved0 != 0 || value.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let node = here_or(value.node);
+        let wait_ms = value.wait_ms.min(if node == cluster::me() {
+            WAIT_HERE_MS
+        } else {
+            WAIT_THERE_MS
+        });
+        let follow = Follow {
+            id: value.id,
+            out_at: value.out_at,
+            err_at: value.err_at,
+            limit: value.capacity,
+            wait_ms,
+        };
+        let answer = cluster::call(
+            node,
+            Module::Cpupool,
+            OP_FOLLOW,
+            &follow.encode(),
+            MAX_PAYLOAD,
+            LIST_MS,
+        )?;
+        let (progress, out, err) = Progress::parse(&answer).ok_or(EIO)?;
+        // CAST: u32 fits usize on 64-bit.
+        if out.len().max(err.len()) > value.capacity as usize {
+            return Err(EIO);
+        }
+        copy_out(value.out, out)?;
+        copy_out(value.err, err)?;
+        value.out_length = progress.out_length;
+        value.err_length = progress.err_length;
+        value.state = progress.state;
+        value.status = progress.status;
+        value.reason = progress.reason;
+        value.more = progress.more;
+        value.elapsed_ns = progress.elapsed_ns;
+        value.user_ns = progress.user_ns;
+        value.system_ns = progress.system_ns;
+        value.peak_bytes = progress.peak_bytes;
+        request.write_back()?;
+        Ok(0)
+    }
+
+    fn kill(&self, arg: Arg) -> Result<isize> {
+        let value = arg.read::<CpupoolKill>()?.value;
+        if value.flags != 0 || value.reserved0 != 0 || value.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let (node, id) = (here_or(value.node), value.id.to_le_bytes());
+        cluster::call(node, Module::Cpupool, OP_KILL, &id, 0, LIST_MS)?;
+        Ok(0)
+    }
+}
+
+/// The node of that number; 0 is this one.
+fn here_or(node: u32) -> NodeId {
+    if node == 0 {
+        cluster::me()
+    } else {
+        NodeId::from_number(node)
+    }
+}
+
+/// A run's number.
+fn run_id(input: &[u8]) -> Result<u64> {
+    let bytes: [u8; 8] = input.try_into().map_err(|_| EINVAL)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 impl Service for Pool {
@@ -214,7 +409,26 @@ impl Service for Pool {
         if is(uapi::CPUPOOL_IOC_CALL) {
             self.call(arg)
         } else if is(uapi::CPUPOOL_IOC_LIST) {
-            self.list(arg)
+            self.list(arg, OP_LIST, size_of::<CpupoolFunction>())
+        } else if is(uapi::CPUPOOL_IOC_SET) {
+            self.set(arg)
+        } else if is(uapi::CPUPOOL_IOC_PROGRAMS) {
+            self.list(arg, OP_PROGRAMS, size_of::<CpupoolProgram>())
+        } else if is(uapi::CPUPOOL_IOC_START) {
+            self.start(arg)
+        } else if is(uapi::CPUPOOL_IOC_FOLLOW) {
+            self.follow(arg)
+        } else if is(uapi::CPUPOOL_IOC_KILL) {
+            self.kill(arg)
+        } else if is(uapi::CPUPOOL_IOC_LEND) {
+            let value = arg.read::<CpupoolLend>()?.value;
+            if value.flags != 0 || value.reserved != 0 {
+                return Err(EINVAL);
+            }
+            self.programs.lend()?;
+            Ok(0)
+        } else if is(uapi::CPUPOOL_IOC_RUNS) {
+            self.list(arg, OP_RUNS, size_of::<CpupoolRun>())
         } else {
             Err(ENOTTY)
         }
@@ -241,6 +455,19 @@ impl Service for Pool {
                 )?)
             }
             OP_LIST => output.set(listed()?),
+            OP_START => {
+                let start = Start::parse(input).ok_or(EINVAL)?;
+                let id = self.programs.start(&start)?;
+                output.push(&id.to_le_bytes())
+            }
+            OP_FOLLOW => {
+                let mut follow = Follow::parse(input).ok_or(EINVAL)?;
+                follow.wait_ms = follow.wait_ms.min(WAIT_HERE_MS);
+                self.programs.follow(&follow, output)
+            }
+            OP_KILL => self.programs.kill(run_id(input)?),
+            OP_PROGRAMS => self.programs.list(output),
+            OP_RUNS => self.programs.runs(output),
             _ => Err(eopnotsupp()),
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! virgo-cpupool: kernel functions by name, on this node or on the one with the least to do.
+//! virgo-cpupool: kernel functions and programs by name, on this node or on the one with the least to
+//! do.
 
 use kernel::{
     prelude::*,
@@ -21,6 +22,7 @@ mod proto;
 mod builtin;
 mod door;
 mod pool;
+mod programs;
 
 use builtin::Builtin;
 use door::Door;
@@ -44,7 +46,7 @@ module! {
     type: VirgoCpupool,
     name: "virgo_cpupool",
     authors: ["The VIRGO authors"],
-    description: "VIRGO: kernel functions by name, on any node",
+    description: "VIRGO: kernel functions and programs, on any node",
     license: "GPL",
     imports_ns: ["VIRGO"],
     params: {
@@ -108,7 +110,7 @@ impl kernel::Module for VirgoCpupool {
 
         let table = function_table::Opened::new();
         let builtin = Builtin::new()?;
-        let service = Registration::new(Arc::new(Pool, GFP_KERNEL)?)?;
+        let service = Registration::new(Arc::new(Pool::new()?, GFP_KERNEL)?)?;
         // Both fit their types, checked above.
         let (port, workers) = (
             u16::try_from(port).map_err(|_| EINVAL)?,

@@ -141,6 +141,12 @@ macro_rules! plain {
     )+ };
 }
 plain!(
+    CpupoolList,
+    CpupoolSet,
+    CpupoolStart,
+    CpupoolFollow,
+    CpupoolKill,
+    CpupoolLend,
     MemMalloc,
     MemIo,
     MemFree,

@@ -71,7 +71,93 @@ fn cpupool_rows(rows: &mut Rows) {
         "virgo_cpupool_list",
         [size, flags, node, capacity, entries, count, reserved0, reserved]
     );
-    let numbers: [(&str, u64); 5] = [
+    layout!(
+        rows,
+        uapi::CpupoolProgram,
+        "virgo_cpupool_program",
+        [name, path, uid, gid, time_ms, processes, memory, output, runs, reserved]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolSet,
+        "virgo_cpupool_set",
+        [
+            size,
+            flags,
+            count,
+            at_once,
+            entries,
+            group,
+            group_length,
+            reserved0,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolStart,
+        "virgo_cpupool_start",
+        [
+            size,
+            flags,
+            policy,
+            node,
+            arguments,
+            input,
+            arguments_length,
+            input_length,
+            time_ms,
+            processes,
+            memory,
+            output,
+            id,
+            reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolFollow,
+        "virgo_cpupool_follow",
+        [
+            size, flags, node, wait_ms, id, out_at, err_at, out, err, capacity, reserved0,
+            out_length, err_length, state, status, reason, more, elapsed_ns, user_ns, system_ns,
+            peak_bytes, reserved
+        ]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolKill,
+        "virgo_cpupool_kill",
+        [size, flags, node, reserved0, id, reserved]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolLend,
+        "virgo_cpupool_lend",
+        [size, flags, reserved]
+    );
+    layout!(
+        rows,
+        uapi::CpupoolRun,
+        "virgo_cpupool_run",
+        [id, elapsed_ns, out_bytes, err_bytes, uid, state, reason, reserved, name]
+    );
+    let numbers: [(&str, u64); 14] = [
+        (
+            "VIRGO_CPUPOOL_PROGRAM_LEN",
+            uapi::CPUPOOL_PROGRAM_LEN as u64,
+        ),
+        ("VIRGO_CPUPOOL_PATH_LEN", uapi::CPUPOOL_PATH_LEN as u64),
+        ("VIRGO_CPUPOOL_IOC_SET", uapi::CPUPOOL_IOC_SET.into()),
+        (
+            "VIRGO_CPUPOOL_IOC_PROGRAMS",
+            uapi::CPUPOOL_IOC_PROGRAMS.into(),
+        ),
+        ("VIRGO_CPUPOOL_IOC_START", uapi::CPUPOOL_IOC_START.into()),
+        ("VIRGO_CPUPOOL_IOC_FOLLOW", uapi::CPUPOOL_IOC_FOLLOW.into()),
+        ("VIRGO_CPUPOOL_IOC_KILL", uapi::CPUPOOL_IOC_KILL.into()),
+        ("VIRGO_CPUPOOL_IOC_LEND", uapi::CPUPOOL_IOC_LEND.into()),
+        ("VIRGO_CPUPOOL_IOC_RUNS", uapi::CPUPOOL_IOC_RUNS.into()),
         ("VIRGO_CPUPOOL_NAME_LEN", uapi::CPUPOOL_NAME_LEN as u64),
         ("VIRGO_CPUPOOL_IDEMPOTENT", uapi::CPUPOOL_IDEMPOTENT.into()),
         ("VIRGO_CPUPOOL_SLOW", uapi::CPUPOOL_SLOW.into()),

@@ -10,6 +10,7 @@ pub(crate) mod queue;
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Look after VIRGO's kernel modules, and read their profiler.
@@ -74,6 +75,17 @@ pub(crate) enum Command {
     Call(Call),
     /// List the kernel functions that can be called by name
     Functions(Functions),
+    /// Run a program here or on another node: its output, its exit status
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(Exec),
+    /// Run a program for each line of standard input, over all nodes
+    #[command(after_help = MAP_EXAMPLES)]
+    Map(Map),
+    /// Show which programs may be run, and say it for this node
+    #[command(after_help = PROGRAMS_EXAMPLES)]
+    Programs(Programs),
+    /// Show the programs that run, and kill them
+    Runs(Runs),
     /// Show the cluster's nodes: who is up, how busy, and why not; load and change them
     Nodes(Nodes),
     /// Work on files of other nodes, by virgo-cloudfs
@@ -828,6 +840,154 @@ pub(crate) struct Functions {
     /// Of this node alone, by address or number
     #[arg(short, long, value_name = "NODE")]
     pub(crate) node: Option<String>,
+}
+
+/// What stands at the end of "virgo exec --help".
+const EXEC_EXAMPLES: &str = "Examples:\n\n\
+  virgo exec -- uname -n                      on the node that the policy chooses\n\
+  virgo exec --node 10.0.0.2 -v -- sha256sum /usr/bin/bash\n\
+  virgo exec --stdin --time 10 -- sort -n < FILE\n\n\
+Exit status: the program's; 128 and the signal that ended it; 124 if its time was over; 126 if it\n\
+could not be run. Ctrl-C kills it.";
+
+/// What stands at the end of "virgo map --help".
+const MAP_EXAMPLES: &str = "Examples:\n\n\
+  ls /usr/bin | virgo map -j 8 -- sha256sum /usr/bin/{}\n\
+  seq 1000 | virgo map --idempotent -j 16 -- factor {}\n\n\
+The output comes in the order of the lines. Exit status 1 if a line failed.";
+
+/// What stands at the end of "virgo programs --help".
+const PROGRAMS_EXAMPLES: &str = "Examples:\n\n\
+  virgo programs                              on all nodes\n\
+  sudo virgo programs load                    from /etc/virgo/programs.toml\n\
+  virgo programs load --check FILE\n\
+  sudo virgo programs clear";
+
+/// Where a program runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunPlace {
+    /// How the node is chosen; else as the cluster is set to
+    #[arg(short, long, value_enum, conflicts_with = "node")]
+    pub(crate) policy: Option<NodePolicy>,
+    /// Run it on this node, by address or number
+    #[arg(short, long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// It may run twice: run it on another node if its own goes down meanwhile; its output is
+    /// printed at its end
+    #[arg(short, long)]
+    pub(crate) idempotent: bool,
+}
+
+/// What a program may use, within what its node allows.
+#[derive(Debug, Args)]
+pub(crate) struct RunLimits {
+    /// Kill it after so many seconds
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) time: Option<f64>,
+    /// The most memory, in bytes; K, M and G are powers of 1024
+    #[arg(long, value_name = "BYTES", value_parser = mem::size)]
+    pub(crate) memory: Option<u64>,
+    /// The most output, and as much error output
+    #[arg(long, value_name = "BYTES", value_parser = mem::size)]
+    pub(crate) output: Option<u64>,
+    /// The most processes and threads
+    #[arg(long, value_name = "N")]
+    pub(crate) processes: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) place: RunPlace,
+    #[command(flatten)]
+    pub(crate) limits: RunLimits,
+    /// Give it standard input, which is read to its end first; else it has none
+    #[arg(long)]
+    pub(crate) stdin: bool,
+    /// Say afterwards where it ran, how long, and what it used
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// The program, by name or path, and its arguments; "virgo programs" lists them
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Map {
+    #[command(flatten)]
+    pub(crate) place: RunPlace,
+    #[command(flatten)]
+    pub(crate) limits: RunLimits,
+    /// So many at once
+    #[arg(short, long, value_name = "N", default_value = "8",
+          value_parser = clap::value_parser!(u16).range(1..=1024).map(usize::from))]
+    pub(crate) jobs: usize,
+    /// The program and its arguments: each {} is the line; without one it stands at the end
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Programs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ProgramsCommand>,
+    /// Of this node alone, by address or number
+    #[arg(short, long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProgramsCommand {
+    /// Let the programs of a file be run on this node, and no others; needs root
+    Load(ProgramsLoad),
+    /// Let no programs be run any more; needs root
+    Clear,
+    /// What "load" has each user do
+    #[command(hide = true)]
+    Lend,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProgramsLoad {
+    /// The file; doc/cpupool.md has an example
+    #[arg(default_value = "/etc/virgo/programs.toml")]
+    pub(crate) file: PathBuf,
+    /// Only say what is wrong with it
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Runs {
+    #[command(subcommand)]
+    pub(crate) command: Option<RunsCommand>,
+    /// Of this node alone, by address or number
+    #[arg(short, long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// Kill a program with all its processes
+    Kill {
+        /// The node, by address or number
+        node: String,
+        /// The run, as "virgo runs" prints it
+        #[arg(value_name = "RUN")]
+        id: String,
+    },
 }
 
 /// What stands at the end of "virgo nodes --help".

@@ -13,7 +13,7 @@ use crate::cli;
 use crate::nodes::{find, policy_of};
 use crate::text::{self, Align, Table};
 
-fn address(nodes: &[Node], id: virgo::NodeId) -> String {
+pub(crate) fn address(nodes: &[Node], id: virgo::NodeId) -> String {
     nodes
         .iter()
         .find(|node| node.id == id)
@@ -64,16 +64,20 @@ pub(crate) fn call(options: &cli::Call, json: bool) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<ExitCode> {
-    let control = Control::open()?;
-    let nodes = control.nodes()?.nodes;
-    let wanted: Vec<&Node> = match &options.node {
-        Some(words) => vec![find(&nodes, words)?],
+/// The node that words name, or all that are up.
+pub(crate) fn wanted<'a>(nodes: &'a [Node], words: Option<&str>) -> anyhow::Result<Vec<&'a Node>> {
+    Ok(match words {
+        Some(words) => vec![find(nodes, words)?],
         None => nodes
             .iter()
             .filter(|node| node.state != NodeState::Down)
             .collect(),
-    };
+    })
+}
+
+pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<ExitCode> {
+    let control = Control::open()?;
+    let nodes = control.nodes()?.nodes;
     let mut table = Table::new(&[
         ("FUNCTION", Align::Left),
         ("NODE", Align::Left),
@@ -84,7 +88,7 @@ pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<
     ]);
     let mut out = io::stdout().lock();
     let mut failed = false;
-    for node in wanted {
+    for node in wanted(&nodes, options.node.as_deref())? {
         let id = (!node.me).then_some(node.id);
         let functions = match control.functions(id) {
             Ok(functions) => functions,

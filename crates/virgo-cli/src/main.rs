@@ -13,6 +13,7 @@ mod collect;
 mod cpupool;
 mod doctor;
 mod events;
+mod exec;
 mod export;
 mod fs;
 mod gate;
@@ -24,6 +25,7 @@ mod pages;
 mod plot;
 mod plotfile;
 mod profiler;
+mod programs;
 mod queue;
 mod report;
 mod row;
@@ -86,6 +88,10 @@ fn dispatch(arguments: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Mem { command } => mem::run(command, json),
         cli::Command::Call(options) => cpupool::call(&options, json),
         cli::Command::Functions(options) => cpupool::functions(&options, json),
+        cli::Command::Exec(options) => exec::exec(&options, json),
+        cli::Command::Map(options) => exec::map(&options, json),
+        cli::Command::Runs(options) => exec::runs(&options, json),
+        cli::Command::Programs(options) => programs::run(&options, json),
         cli::Command::Nodes(options) => nodes::run(&options, json),
         cli::Command::Fs { command } => fs::run(command, json),
         cli::Command::Queue { command } => queue::run(command, json),

@@ -24,6 +24,12 @@ impl Stop {
         Ok(stop)
     }
 
+    /// As if a signal had come.
+    pub(crate) fn set(&self) {
+        // Relaxed: nothing else is handed over with the flag.
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a signal came.
     pub(crate) fn is_set(&self) -> bool {
         // Relaxed: nothing else is handed over with the flag.

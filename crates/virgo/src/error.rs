@@ -52,6 +52,18 @@ pub enum Action {
     CallFunction(String, Option<crate::NodeId>),
     /// `VIRGO_CPUPOOL_IOC_LIST`.
     ListFunctions,
+    /// `VIRGO_CPUPOOL_IOC_SET`.
+    SetPrograms,
+    /// `VIRGO_CPUPOOL_IOC_LEND`.
+    LendCredentials,
+    /// `VIRGO_CPUPOOL_IOC_PROGRAMS` or `VIRGO_CPUPOOL_IOC_RUNS`.
+    ListPrograms,
+    /// `VIRGO_CPUPOOL_IOC_START` of this program, on this node where one was chosen.
+    StartProgram(String, Option<crate::NodeId>),
+    /// `VIRGO_CPUPOOL_IOC_FOLLOW` of a run on this node.
+    FollowProgram(crate::NodeId),
+    /// `VIRGO_CPUPOOL_IOC_KILL` of this run.
+    KillProgram(u64),
     /// Wait for a device.
     Poll,
     /// `VIRGO_MEM_IOC_MALLOC` of so many bytes.
@@ -131,6 +143,13 @@ impl fmt::Display for Action {
             Action::CallFunction(name, None) => write!(f, "call {name}"),
             Action::CallFunction(name, Some(node)) => write!(f, "call {name} on node {node}"),
             Action::ListFunctions => write!(f, "list the functions"),
+            Action::SetPrograms => write!(f, "say which programs may be run"),
+            Action::LendCredentials => write!(f, "lend this user's credentials"),
+            Action::ListPrograms => write!(f, "list the programs"),
+            Action::StartProgram(name, None) => write!(f, "run {name}"),
+            Action::StartProgram(name, Some(node)) => write!(f, "run {name} on node {node}"),
+            Action::FollowProgram(node) => write!(f, "follow a program on node {node}"),
+            Action::KillProgram(id) => write!(f, "kill run {id:x}"),
             Action::Poll => write!(f, "wait for the kernel"),
             Action::Malloc(bytes) => write!(f, "make a block of {bytes} bytes"),
             Action::SetBlock(vuid) => write!(f, "write block {vuid}"),
@@ -309,7 +328,14 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         | A::NodePolicy
         | A::PingNode(_)
         | A::PickNode => "virgo-core",
-        A::CallFunction(..) | A::ListFunctions => "virgo-cpupool",
+        A::CallFunction(..)
+        | A::ListFunctions
+        | A::SetPrograms
+        | A::LendCredentials
+        | A::ListPrograms
+        | A::StartProgram(..)
+        | A::FollowProgram(_)
+        | A::KillProgram(_) => "virgo-cpupool",
         _ => "virgo-profiler",
     };
     let load = format!(
@@ -536,6 +562,80 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
         (A::CallFunction(..), Errno::MSGSIZE) => (
             "input or output is longer than 2 MiB".into(),
             "Split the work into several calls.".into(),
+        ),
+        (A::StartProgram(..), Errno::OPNOTSUPP) => (
+            "no programs are set up on that node".into(),
+            "An administrator does that there, by \"virgo programs load\".".into(),
+        ),
+        (A::SetPrograms, Errno::OPNOTSUPP) => (
+            "the folder is no control group of version 2, or this kernel runs one helper in place \
+             of all programs (CONFIG_STATIC_USERMODEHELPER)"
+                .into(),
+            "doc/cpupool.md says what is needed.".into(),
+        ),
+        (A::LendCredentials, Errno::INVAL) => (
+            "it is root's, or of another user namespace than the first".into(),
+            "Name another user.".into(),
+        ),
+        (A::SetPrograms, Errno::NOKEY) => (
+            "a user of the programs has not lent its credentials".into(),
+            "\"virgo programs load\" has each of them do it.".into(),
+        ),
+        (A::SetPrograms, Errno::BUSY) => (
+            "programs run in other control groups than these".into(),
+            "\"virgo runs\" shows them; wait for their end or kill them.".into(),
+        ),
+        (A::SetPrograms, Errno::INVAL) => (
+            "a program's entry is not valid, or two have one name or path".into(),
+            "doc/cpupool.md says what an entry holds.".into(),
+        ),
+        (A::StartProgram(..), Errno::ACCESS) => (
+            "it is not among the programs that may be run there".into(),
+            "\"virgo programs\" lists them.".into(),
+        ),
+        (A::StartProgram(..), Errno::PERM) => (
+            "the file is not a program that only root can change, without set-user-ID".into(),
+            "Look at its owner and mode on that node.".into(),
+        ),
+        (A::StartProgram(..), Errno::LOOP) => (
+            "a part of its path has become a symbolic link".into(),
+            "Load the programs again on that node.".into(),
+        ),
+        (A::StartProgram(_, Some(_)), Errno::NOENT) => (
+            "the program is not there".into(),
+            "Install it on that node.".into(),
+        ),
+        (A::StartProgram(..), Errno::NOENT | Errno::NOTCONN) => (
+            "there is no such node".into(),
+            "\"virgo nodes\" shows which there are.".into(),
+        ),
+        (A::StartProgram(..), Errno::BUSY) => (
+            "as many programs as may run there do".into(),
+            "Try again later, or on another node.".into(),
+        ),
+        (A::StartProgram(..), Errno::MSGSIZE | Errno::TOOBIG) => (
+            "input and arguments are longer than 2 MiB together, or than its memory".into(),
+            "Give it less.".into(),
+        ),
+        (A::StartProgram(..), Errno::INVAL) => (
+            "there are more than 1024 arguments or 128 KiB of them, or an empty name".into(),
+            "Give it less.".into(),
+        ),
+        (A::StartProgram(_, Some(_)), Errno::HOSTDOWN) => (
+            "the node is down; whether the program was started is not known".into(),
+            "\"virgo nodes\" shows who is up.".into(),
+        ),
+        (A::StartProgram(..), Errno::HOSTDOWN) => {
+            ("no node is up".into(), "\"virgo nodes\" shows why.".into())
+        }
+        (A::FollowProgram(_), Errno::HOSTDOWN | Errno::TIMEDOUT) => (
+            "the node went down; whether the program ran to its end is not known".into(),
+            "Run it again, or add --idempotent if it may run twice; \"virgo nodes\" shows who is up."
+                .into(),
+        ),
+        (A::FollowProgram(_) | A::KillProgram(_), Errno::SRCH) => (
+            "there is no such run any more".into(),
+            "\"virgo runs\" shows which there are.".into(),
         ),
         (A::PingNode(_) | A::PickNode, Errno::HOSTDOWN) => {
             ("it is down".into(), "\"virgo nodes\" shows why.".into())
@@ -768,6 +868,13 @@ mod tests {
             Action::CallFunction("primes".into(), Some(crate::NodeId(7))),
             Action::CallFunction("primes".into(), None),
             Action::ListFunctions,
+            Action::SetPrograms,
+            Action::LendCredentials,
+            Action::ListPrograms,
+            Action::StartProgram("sort".into(), Some(crate::NodeId(7))),
+            Action::StartProgram("sort".into(), None),
+            Action::FollowProgram(crate::NodeId(7)),
+            Action::KillProgram(7),
             Action::Poll,
             Action::Open(uapi::MEMPOOL_DEVICE),
             Action::Malloc(5),

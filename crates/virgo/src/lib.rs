@@ -56,6 +56,7 @@ mod mapped;
 pub mod mempool;
 mod nodes;
 mod profiler;
+pub mod programs;
 pub mod queue;
 mod ring;
 mod sample;

@@ -622,6 +622,145 @@ pub(crate) fn cpupool_list(
     Ok(argument.count)
 }
 
+/// `VIRGO_CPUPOOL_IOC_SET` with these programs.
+pub(crate) fn cpupool_set(
+    fd: impl AsFd,
+    entries: &[uapi::CpupoolProgram],
+    group: &[u8],
+    at_once: u32,
+) -> Result<(), Errno> {
+    let mut argument = uapi::CpupoolSet {
+        size: size_of::<uapi::CpupoolSet>() as u32,
+        count: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        at_once,
+        entries: entries.as_ptr() as u64,
+        group: group.as_ptr() as u64,
+        group_length: u32::try_from(group.len()).unwrap_or(u32::MAX),
+        ..Default::default()
+    };
+    // SAFETY: the command takes a CpupoolSet, of which any bytes are a valid value.
+    let updater =
+        unsafe { Updater::<{ uapi::CPUPOOL_IOC_SET }, uapi::CpupoolSet>::new(&mut argument) };
+    // SAFETY: the kernel reads the argument, the entries and the name, borrowed until it returns;
+    // counts past 2^32 - 1 are refused.
+    unsafe { ioctl(fd.as_fd(), updater) }
+}
+
+/// `VIRGO_CPUPOOL_IOC_LEND`.
+pub(crate) fn cpupool_lend(fd: impl AsFd) -> Result<(), Errno> {
+    let mut argument = uapi::CpupoolLend {
+        size: size_of::<uapi::CpupoolLend>() as u32,
+        ..Default::default()
+    };
+    // SAFETY: the command takes a CpupoolLend, of which any bytes are a valid value.
+    let updater =
+        unsafe { Updater::<{ uapi::CPUPOOL_IOC_LEND }, uapi::CpupoolLend>::new(&mut argument) };
+    // SAFETY: the kernel reads the argument, borrowed until the call returns.
+    unsafe { ioctl(fd.as_fd(), updater) }
+}
+
+/// The argument of a list with room for so many entries.
+fn cpupool_room<T>(node: u32, entries: &mut [T]) -> uapi::CpupoolList {
+    uapi::CpupoolList {
+        size: size_of::<uapi::CpupoolList>() as u32,
+        node,
+        entries: entries.as_mut_ptr() as u64,
+        capacity: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        ..Default::default()
+    }
+}
+
+/// `VIRGO_CPUPOOL_IOC_PROGRAMS` of a node into `entries`; returns how many there are in all.
+pub(crate) fn cpupool_programs(
+    fd: impl AsFd,
+    node: u32,
+    entries: &mut [uapi::CpupoolProgram],
+) -> Result<u32, Errno> {
+    let mut argument = cpupool_room(node, entries);
+    retry_on_intr(|| {
+        // SAFETY: the command takes a CpupoolList, of which any bytes are a valid value.
+        let updater = unsafe {
+            Updater::<{ uapi::CPUPOOL_IOC_PROGRAMS }, uapi::CpupoolList>::new(&mut argument)
+        };
+        // SAFETY: the kernel writes the argument, and at most `capacity` entries at `entries`:
+        // that many are borrowed mutably until the call returns, and any bytes are valid ones.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(argument.count)
+}
+
+/// `VIRGO_CPUPOOL_IOC_RUNS`, likewise.
+pub(crate) fn cpupool_runs(
+    fd: impl AsFd,
+    node: u32,
+    entries: &mut [uapi::CpupoolRun],
+) -> Result<u32, Errno> {
+    let mut argument = cpupool_room(node, entries);
+    retry_on_intr(|| {
+        // SAFETY: the command takes a CpupoolList, of which any bytes are a valid value.
+        let updater =
+            unsafe { Updater::<{ uapi::CPUPOOL_IOC_RUNS }, uapi::CpupoolList>::new(&mut argument) };
+        // SAFETY: as in `cpupool_programs`.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })?;
+    Ok(argument.count)
+}
+
+/// `VIRGO_CPUPOOL_IOC_START` with these arguments, each with a NUL behind it, and this input. Not
+/// made again after a signal: it may have been started.
+pub(crate) fn cpupool_start(
+    fd: impl AsFd,
+    argument: &mut uapi::CpupoolStart,
+    arguments: &[u8],
+    input: &[u8],
+) -> Result<(), Errno> {
+    argument.arguments = arguments.as_ptr() as u64;
+    argument.arguments_length = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
+    argument.input = input.as_ptr() as u64;
+    argument.input_length = u32::try_from(input.len()).unwrap_or(u32::MAX);
+    // SAFETY: the command takes a CpupoolStart, of which any bytes are a valid value.
+    let updater =
+        unsafe { Updater::<{ uapi::CPUPOOL_IOC_START }, uapi::CpupoolStart>::new(argument) };
+    // SAFETY: the kernel writes the argument, and reads arguments and input; all are borrowed until
+    // the call returns. Lengths past 2^32 - 1 are refused.
+    unsafe { ioctl(fd.as_fd(), updater) }
+}
+
+/// `VIRGO_CPUPOOL_IOC_FOLLOW` into room of the same size for both outputs.
+pub(crate) fn cpupool_follow(
+    fd: impl AsFd,
+    argument: &mut uapi::CpupoolFollow,
+    out: &mut [u8],
+    err: &mut [u8],
+) -> Result<(), Errno> {
+    argument.out = out.as_mut_ptr() as u64;
+    argument.err = err.as_mut_ptr() as u64;
+    argument.capacity = u32::try_from(out.len().min(err.len())).unwrap_or(u32::MAX);
+    // SAFETY: the command takes a CpupoolFollow, of which any bytes are a valid value.
+    let updater =
+        unsafe { Updater::<{ uapi::CPUPOOL_IOC_FOLLOW }, uapi::CpupoolFollow>::new(argument) };
+    // SAFETY: the kernel writes the argument, and at most `capacity` bytes of each output; all are
+    // borrowed mutably until the call returns.
+    unsafe { ioctl(fd.as_fd(), updater) }
+}
+
+/// `VIRGO_CPUPOOL_IOC_KILL` of this run.
+pub(crate) fn cpupool_kill(fd: impl AsFd, node: u32, id: u64) -> Result<(), Errno> {
+    let mut argument = uapi::CpupoolKill {
+        size: size_of::<uapi::CpupoolKill>() as u32,
+        node,
+        id,
+        ..Default::default()
+    };
+    retry_on_intr(|| {
+        // SAFETY: the command takes a CpupoolKill, of which any bytes are a valid value.
+        let updater =
+            unsafe { Updater::<{ uapi::CPUPOOL_IOC_KILL }, uapi::CpupoolKill>::new(&mut argument) };
+        // SAFETY: the kernel writes the argument, borrowed mutably until the call returns.
+        unsafe { ioctl(fd.as_fd(), updater) }
+    })
+}
+
 /// `VIRGO_IOC_NODE_PICK` with this key.
 pub(crate) fn node_pick(
     fd: impl AsFd,

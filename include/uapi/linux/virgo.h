@@ -412,14 +412,14 @@ struct virgo_cpupool_function {
 };
 
 /**
- * struct virgo_cpupool_list - the functions of a node.
+ * struct virgo_cpupool_list - the functions, programs or runs of a node.
  * @size: in: sizeof(struct virgo_cpupool_list).
  * @flags: in: must be zero.
  * @node: in: its number, or 0 for this one; out: its number.
  * @capacity: in: entries in the array.
- * @entries: in: address of an array of struct virgo_cpupool_function.
- * @count: out: how many functions there are. At most @capacity are stored,
- *	ordered by name.
+ * @entries: in: address of an array of struct virgo_cpupool_function, or what the
+ *	command says.
+ * @count: out: how many there are. At most @capacity are stored.
  * @reserved0: in: must be zero.
  * @reserved: in: must be zero.
  */
@@ -434,8 +434,236 @@ struct virgo_cpupool_list {
 	__u64 reserved[2];
 };
 
+/** Room for a program's name, padded with NULs, one at least. */
+#define VIRGO_CPUPOOL_PROGRAM_LEN	32
+/** Room for a program's path, likewise. */
+#define VIRGO_CPUPOOL_PATH_LEN		224
+
+/**
+ * struct virgo_cpupool_program - a program that may be run.
+ * @name: what callers name it by, beside its path.
+ * @path: where it is: absolute, without symbolic links.
+ * @uid: as which user; not 0.
+ * @gid: as which group; not 0.
+ * @time_ms: how long a run takes at most.
+ * @processes: the most processes and threads of a run.
+ * @memory: the most bytes of memory of a run.
+ * @output: the most bytes of a run's output, and as many of error output.
+ * @runs: out: how often it was started.
+ * @reserved: must be zero.
+ */
+struct virgo_cpupool_program {
+	char name[VIRGO_CPUPOOL_PROGRAM_LEN];
+	char path[VIRGO_CPUPOOL_PATH_LEN];
+	__u32 uid;
+	__u32 gid;
+	__u32 time_ms;
+	__u32 processes;
+	__u64 memory;
+	__u64 output;
+	__u64 runs;
+	__u64 reserved;
+};
+
+/**
+ * struct virgo_cpupool_set - say which programs may be run on this node.
+ * @size: in: sizeof(struct virgo_cpupool_set).
+ * @flags: in: must be zero.
+ * @count: in: how many programs, 256 at most; 0: none any more.
+ * @at_once: in: the most runs at once, 1 to 256.
+ * @entries: in: address of an array of struct virgo_cpupool_program.
+ * @group: in: address of the path of a folder of control groups (version 2), in
+ *	which there are groups called 0, 1 and so on to @at_once - 1, with memory
+ *	and pids controllers.
+ * @group_length: in: its length in bytes, without a NUL; 255 at most.
+ * @reserved0: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * For CAP_SYS_ADMIN. Errors: EPERM; EINVAL an entry that cannot be, or two with
+ * the same name or path; ENOKEY a user who has not lent credentials
+ * (VIRGO_CPUPOOL_IOC_LEND); ENOENT, ENOTDIR or EACCES the groups or their files;
+ * EOPNOTSUPP no control group, or the kernel runs no programs
+ * (CONFIG_STATIC_USERMODEHELPER); EBUSY another group, while programs run.
+ */
+struct virgo_cpupool_set {
+	__u32 size;
+	__u32 flags;
+	__u32 count;
+	__u32 at_once;
+	__u64 entries;
+	__u64 group;
+	__u32 group_length;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_cpupool_lend - lend one's credentials.
+ * @size: in: sizeof(struct virgo_cpupool_lend).
+ * @flags: in: must be zero.
+ * @reserved: in: must be zero.
+ *
+ * Programs can be run as a user only once a process of that user has done this:
+ * what they use is counted for it. Errors: EINVAL root, or another user
+ * namespace than the first; ENOSPC more than 64 users.
+ */
+struct virgo_cpupool_lend {
+	__u32 size;
+	__u32 flags;
+	__u64 reserved;
+};
+
+/**
+ * struct virgo_cpupool_start - start a program.
+ * @size: in: sizeof(struct virgo_cpupool_start).
+ * @flags: in: must be zero.
+ * @policy: in: VIRGO_POLICY_, how the node is chosen.
+ * @node: in: for VIRGO_POLICY_NODE; out: the node that was chosen, with an error
+ *	too; 0 where none was.
+ * @arguments: in: address of the arguments, each with a NUL behind it; the first
+ *	is the program, by its name in the node's table or by its path.
+ * @input: in: address of its standard input; may be zero if @input_length is.
+ * @arguments_length: in: bytes of the arguments, 131072 at most; 1024 arguments.
+ * @input_length: in: bytes of the input.
+ * @time_ms: in: how long it may run; 0: as the table says, which is never
+ *	exceeded, as with the next three.
+ * @processes: in: the most processes and threads.
+ * @memory: in: the most bytes of memory.
+ * @output: in: the most bytes of output, and as many of error output.
+ * @id: out: the run's number, for VIRGO_CPUPOOL_IOC_FOLLOW.
+ * @reserved: in: must be zero.
+ *
+ * A run that nobody has followed for ten seconds is killed.
+ *
+ * Errors: EOPNOTSUPP no programs are set up there; EACCES it is not in the table;
+ * EPERM, ELOOP, ENOENT what is there is not what may be run; EBUSY as many run as
+ * may; EMSGSIZE the input and the arguments are too long; ENODEV no virgo-cpupool
+ * there; EHOSTDOWN, ETIMEDOUT the node.
+ */
+struct virgo_cpupool_start {
+	__u32 size;
+	__u32 flags;
+	__u32 policy;
+	__u32 node;
+	__u64 arguments;
+	__u64 input;
+	__u32 arguments_length;
+	__u32 input_length;
+	__u32 time_ms;
+	__u32 processes;
+	__u64 memory;
+	__u64 output;
+	__u64 id;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_cpupool_follow - see how a run goes on.
+ * @size: in: sizeof(struct virgo_cpupool_follow).
+ * @flags: in: must be zero.
+ * @node: in: the node that it runs on, or 0 for this one.
+ * @wait_ms: in: how long to wait for something new; never longer than a second.
+ * @id: in: the run's number.
+ * @out_at: in: how much of its output is known.
+ * @err_at: in: how much of its error output is known.
+ * @out: in: address of room for output.
+ * @err: in: address of room for error output.
+ * @capacity: in: bytes of room there, in each.
+ * @reserved0: in: must be zero.
+ * @out_length: out: bytes of output.
+ * @err_length: out: bytes of error output.
+ * @state: out: 1 it runs, 2 it has ended, 3 it could not be run.
+ * @status: out: as wait(2) has it; where it could not be run, the errno.
+ * @reason: out: why it was killed: 0 it was not, 1 its time was over, 2 somebody
+ *	asked for it, 3 nobody asked about it, 4 the module was unloaded.
+ * @more: out: there was not room for all of the output; ask again.
+ * @elapsed_ns: out: how long it runs or ran.
+ * @user_ns: out: once it has ended, processor time in user mode of all its
+ *	processes.
+ * @system_ns: out: likewise in the kernel.
+ * @peak_bytes: out: likewise the most memory that they took together.
+ * @reserved: in: must be zero.
+ *
+ * Errors: ESRCH no such run (any more); EINTR a signal came; those of the node.
+ */
+struct virgo_cpupool_follow {
+	__u32 size;
+	__u32 flags;
+	__u32 node;
+	__u32 wait_ms;
+	__u64 id;
+	__u64 out_at;
+	__u64 err_at;
+	__u64 out;
+	__u64 err;
+	__u32 capacity;
+	__u32 reserved0;
+	__u32 out_length;
+	__u32 err_length;
+	__u32 state;
+	__u32 status;
+	__u32 reason;
+	__u32 more;
+	__u64 elapsed_ns;
+	__u64 user_ns;
+	__u64 system_ns;
+	__u64 peak_bytes;
+	__u64 reserved[2];
+};
+
+/**
+ * struct virgo_cpupool_kill - kill a run, with all its processes.
+ * @size: in: sizeof(struct virgo_cpupool_kill).
+ * @flags: in: must be zero.
+ * @node: in: the node that it runs on, or 0 for this one.
+ * @reserved0: in: must be zero.
+ * @id: in: the run's number.
+ * @reserved: in: must be zero.
+ */
+struct virgo_cpupool_kill {
+	__u32 size;
+	__u32 flags;
+	__u32 node;
+	__u32 reserved0;
+	__u64 id;
+	__u64 reserved;
+};
+
+/**
+ * struct virgo_cpupool_run - a run, in a list.
+ * @id: its number.
+ * @elapsed_ns: how long it runs or ran.
+ * @out_bytes: bytes of output so far.
+ * @err_bytes: bytes of error output so far.
+ * @uid: as which user.
+ * @state: as in struct virgo_cpupool_follow.
+ * @reason: likewise.
+ * @reserved: zero.
+ * @name: the program's name.
+ */
+struct virgo_cpupool_run {
+	__u64 id;
+	__u64 elapsed_ns;
+	__u64 out_bytes;
+	__u64 err_bytes;
+	__u32 uid;
+	__u32 state;
+	__u32 reason;
+	__u32 reserved;
+	char name[VIRGO_CPUPOOL_PROGRAM_LEN];
+};
+
 #define VIRGO_CPUPOOL_IOC_CALL	_IOWR(VIRGO_IOC_MAGIC, 0x10, struct virgo_cpupool_call)
 #define VIRGO_CPUPOOL_IOC_LIST	_IOWR(VIRGO_IOC_MAGIC, 0x11, struct virgo_cpupool_list)
+#define VIRGO_CPUPOOL_IOC_SET	_IOWR(VIRGO_IOC_MAGIC, 0x12, struct virgo_cpupool_set)
+/** The programs of a node, as an array of struct virgo_cpupool_program. */
+#define VIRGO_CPUPOOL_IOC_PROGRAMS	_IOWR(VIRGO_IOC_MAGIC, 0x13, struct virgo_cpupool_list)
+#define VIRGO_CPUPOOL_IOC_START	_IOWR(VIRGO_IOC_MAGIC, 0x14, struct virgo_cpupool_start)
+#define VIRGO_CPUPOOL_IOC_FOLLOW	_IOWR(VIRGO_IOC_MAGIC, 0x15, struct virgo_cpupool_follow)
+#define VIRGO_CPUPOOL_IOC_KILL	_IOWR(VIRGO_IOC_MAGIC, 0x16, struct virgo_cpupool_kill)
+/** The runs of a node, as an array of struct virgo_cpupool_run. */
+#define VIRGO_CPUPOOL_IOC_RUNS	_IOWR(VIRGO_IOC_MAGIC, 0x17, struct virgo_cpupool_list)
+#define VIRGO_CPUPOOL_IOC_LEND	_IOWR(VIRGO_IOC_MAGIC, 0x18, struct virgo_cpupool_lend)
 
 /* --------------------------------------------------------------- mempool */
 

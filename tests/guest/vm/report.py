@@ -38,6 +38,7 @@ REPORT = re.compile(
     | \bpanicked\ at\b                 # Rust
     | \b(?:page\ allocation|SLUB:\ Unable\ to\ allocate).*\bfailure\b
     | \bCall\ Trace:
+    | \bOut\ of\ memory:\ Killed       # not "Memory cgroup out of memory", which is a limit that holds
     | \bvirgo-vm:\ init:               # a guest that did not come up
     """,
     re.VERBOSE,
@@ -52,10 +53,12 @@ ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 # Stack traces that were asked for, by what comes before each: fault injection shows where it made
-# an allocation fail, SysRq-T and -W show tasks. A report among them has lines of its own.
+# an allocation fail, SysRq-T and -W show tasks, the OOM killer shows who asked for memory (it has a
+# line of its own above where it was not a control group's limit). A report among them has lines of its own.
 TRACE = re.compile(r"\bCall Trace:|\bpage allocation failure|\bSLUB: Unable to allocate")
 TRACE_ASKED_FOR = re.compile(
     r"\bFAULT_INJECTION: forcing a failure|\btask:\S+\s+state:|\bsysrq: Show "
+    r"|\binvoked oom-killer: "
 )
 TRACE_WITHIN = 60  # lines
 

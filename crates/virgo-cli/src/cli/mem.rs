@@ -147,7 +147,7 @@ pub(crate) enum Mem {
 }
 
 /// Parses a count of bytes: `100`, `64K`, `16MiB`. K, M and G are powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     parse_size::Config::new()
         .with_binary()
         .parse_size(text)

@@ -29,6 +29,7 @@ pub mod mem;
 pub mod memcached;
 pub mod node;
 pub mod p9;
+pub mod program;
 pub mod qlog;
 pub mod trace;
 pub mod uapi;

@@ -259,6 +259,11 @@ pub const CPUPOOL_IDEMPOTENT: u32 = 1 << 0;
 /// In a function's flags: it may sleep or compute for long.
 pub const CPUPOOL_SLOW: u32 = 1 << 0;
 
+/// Room for a program's name.
+pub const CPUPOOL_PROGRAM_LEN: usize = 32;
+/// Room for a program's path.
+pub const CPUPOOL_PATH_LEN: usize = 224;
+
 /// First word of the profiler's buffer: "VPRF", little-endian.
 pub const PROFILER_MAGIC: u32 = 0x4652_5056;
 /// Version of the buffer's layout.
@@ -438,6 +443,20 @@ pub const IOC_NODE_PICK: u32 = iowr::<NodePick>(0x05);
 pub const CPUPOOL_IOC_CALL: u32 = iowr::<CpupoolCall>(0x10);
 /// The functions of a node.
 pub const CPUPOOL_IOC_LIST: u32 = iowr::<CpupoolList>(0x11);
+/// Say which programs may be run.
+pub const CPUPOOL_IOC_SET: u32 = iowr::<CpupoolSet>(0x12);
+/// The programs of a node, as an array of [`CpupoolProgram`].
+pub const CPUPOOL_IOC_PROGRAMS: u32 = iowr::<CpupoolList>(0x13);
+/// Start a program.
+pub const CPUPOOL_IOC_START: u32 = iowr::<CpupoolStart>(0x14);
+/// See how a run goes on.
+pub const CPUPOOL_IOC_FOLLOW: u32 = iowr::<CpupoolFollow>(0x15);
+/// Kill a run.
+pub const CPUPOOL_IOC_KILL: u32 = iowr::<CpupoolKill>(0x16);
+/// The runs of a node, as an array of [`CpupoolRun`].
+pub const CPUPOOL_IOC_RUNS: u32 = iowr::<CpupoolList>(0x17);
+/// Lend one's credentials, for programs that are to run as this user.
+pub const CPUPOOL_IOC_LEND: u32 = iowr::<CpupoolLend>(0x18);
 /// Make a block.
 pub const MEM_IOC_MALLOC: u32 = iowr::<MemMalloc>(0x20);
 /// Write a block.
@@ -2241,9 +2260,9 @@ pub struct CpupoolList {
     pub node: u32,
     /// In: entries in the array.
     pub capacity: u32,
-    /// In: address of an array of [`CpupoolFunction`].
+    /// In: address of an array of [`CpupoolFunction`], or what the command says.
     pub entries: u64,
-    /// Out: how many functions there are. At most `capacity` are stored, ordered by name.
+    /// Out: how many there are. At most `capacity` are stored.
     pub count: u32,
     /// In: must be zero.
     pub reserved0: u32,
@@ -2387,4 +2406,209 @@ pub struct EventnetSettings {
     pub collector: u32,
     /// In: must be zero.
     pub reserved: [u64; 3],
+}
+
+/// A program that may be run (`struct virgo_cpupool_program`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpupoolProgram {
+    /// Its name, padded with NULs.
+    pub name: [u8; CPUPOOL_PROGRAM_LEN],
+    /// Its path, padded with NULs.
+    pub path: [u8; CPUPOOL_PATH_LEN],
+    /// As which user; not 0.
+    pub uid: u32,
+    /// As which group; not 0.
+    pub gid: u32,
+    /// How long a run takes at most.
+    pub time_ms: u32,
+    /// The most processes and threads of a run.
+    pub processes: u32,
+    /// The most bytes of memory of a run.
+    pub memory: u64,
+    /// The most bytes of a run's output, and as many of error output.
+    pub output: u64,
+    /// Out: how often it was started.
+    pub runs: u64,
+    /// Must be zero.
+    pub reserved: u64,
+}
+
+impl Default for CpupoolProgram {
+    fn default() -> Self {
+        CpupoolProgram {
+            name: [0; CPUPOOL_PROGRAM_LEN],
+            path: [0; CPUPOOL_PATH_LEN],
+            uid: 0,
+            gid: 0,
+            time_ms: 0,
+            processes: 0,
+            memory: 0,
+            output: 0,
+            runs: 0,
+            reserved: 0,
+        }
+    }
+}
+
+/// Say which programs may be run (`struct virgo_cpupool_set`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolSet {
+    /// In: `size_of::<CpupoolSet>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: how many programs, 256 at most; 0: none any more.
+    pub count: u32,
+    /// In: the most runs at once, 1 to 256.
+    pub at_once: u32,
+    /// In: address of an array of [`CpupoolProgram`].
+    pub entries: u64,
+    /// In: address of the control groups' folder.
+    pub group: u64,
+    /// In: its length in bytes, without a NUL.
+    pub group_length: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Lend one's credentials (`struct virgo_cpupool_lend`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolLend {
+    /// In: `size_of::<CpupoolLend>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: must be zero.
+    pub reserved: u64,
+}
+
+/// Start a program (`struct virgo_cpupool_start`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolStart {
+    /// In: `size_of::<CpupoolStart>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: `VIRGO_POLICY_`, how the node is chosen.
+    pub policy: u32,
+    /// In: for `VIRGO_POLICY_NODE`; out: the node that was chosen, with an error too.
+    pub node: u32,
+    /// In: address of the arguments, each with a NUL behind it; the first is the program.
+    pub arguments: u64,
+    /// In: address of its standard input.
+    pub input: u64,
+    /// In: bytes of the arguments.
+    pub arguments_length: u32,
+    /// In: bytes of the input.
+    pub input_length: u32,
+    /// In: how long it may run; 0: as the table says, as with the next three.
+    pub time_ms: u32,
+    /// In: the most processes and threads.
+    pub processes: u32,
+    /// In: the most bytes of memory.
+    pub memory: u64,
+    /// In: the most bytes of output, and as many of error output.
+    pub output: u64,
+    /// Out: the run's number.
+    pub id: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// See how a run goes on (`struct virgo_cpupool_follow`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolFollow {
+    /// In: `size_of::<CpupoolFollow>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the node, or 0 for this one.
+    pub node: u32,
+    /// In: how long to wait for something new; less is waited than a second.
+    pub wait_ms: u32,
+    /// In: the run's number.
+    pub id: u64,
+    /// In: how much of its output is known.
+    pub out_at: u64,
+    /// In: how much of its error output is known.
+    pub err_at: u64,
+    /// In: address of room for output.
+    pub out: u64,
+    /// In: address of room for error output.
+    pub err: u64,
+    /// In: bytes of room there, in each.
+    pub capacity: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// Out: bytes of output.
+    pub out_length: u32,
+    /// Out: bytes of error output.
+    pub err_length: u32,
+    /// Out: 1 it runs, 2 it has ended, 3 it could not be run.
+    pub state: u32,
+    /// Out: as wait(2) has it; where it could not be run, the errno.
+    pub status: u32,
+    /// Out: why it was killed: 1 its time was over, 2 asked for, 3 nobody asked about it, 4 unload.
+    pub reason: u32,
+    /// Out: there was not room for all of the output.
+    pub more: u32,
+    /// Out: how long it runs or ran.
+    pub elapsed_ns: u64,
+    /// Out: once it has ended: processor time in user mode.
+    pub user_ns: u64,
+    /// Out: likewise in the kernel.
+    pub system_ns: u64,
+    /// Out: likewise the most memory that it took.
+    pub peak_bytes: u64,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
+}
+
+/// Kill a run (`struct virgo_cpupool_kill`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolKill {
+    /// In: `size_of::<CpupoolKill>()`.
+    pub size: u32,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: the node, or 0 for this one.
+    pub node: u32,
+    /// In: must be zero.
+    pub reserved0: u32,
+    /// In: the run's number.
+    pub id: u64,
+    /// In: must be zero.
+    pub reserved: u64,
+}
+
+/// A run, in a list (`struct virgo_cpupool_run`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpupoolRun {
+    /// Its number.
+    pub id: u64,
+    /// How long it runs or ran.
+    pub elapsed_ns: u64,
+    /// Bytes of output so far.
+    pub out_bytes: u64,
+    /// Bytes of error output so far.
+    pub err_bytes: u64,
+    /// As which user.
+    pub uid: u32,
+    /// 1 it runs, 2 it has ended, 3 it could not be run.
+    pub state: u32,
+    /// Why it is to end, as in `struct virgo_cpupool_follow`.
+    pub reason: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The program's name, padded with NULs.
+    pub name: [u8; CPUPOOL_PROGRAM_LEN],
 }
