@@ -60,6 +60,7 @@ impl EventId {
 /// An event, as it crosses the boundary of modules.
 #[repr(C)]
 pub(crate) struct RawEvent {
+    /// A `Module`; without a kind, the subject is a message.
     module: u32,
     cause_node: u32,
     cause_stamp: u64,
@@ -67,6 +68,22 @@ pub(crate) struct RawEvent {
     kind_len: usize,
     subject: *const u8,
     subject_len: usize,
+}
+
+impl RawEvent {
+    /// A message in the original's words.
+    pub(crate) fn message(text: &[u8]) -> Self {
+        RawEvent {
+            // CAST: `repr(u32)`.
+            module: Module::Eventnet as u32,
+            cause_node: 0,
+            cause_stamp: 0,
+            kind: text.as_ptr(),
+            kind_len: 0,
+            subject: text.as_ptr(),
+            subject_len: text.len(),
+        }
+    }
 }
 
 /// Who takes events, as it crosses the boundary.
@@ -128,6 +145,16 @@ pub fn tell(module: Module, kind: &[u8], subject: fmt::Arguments<'_>) -> EventId
     let _ = text.write_fmt(subject);
     let bytes = text.bytes.get(..text.length).unwrap_or(&[]);
     log(module, kind, bytes, EventId::NONE)
+}
+
+/// Sends a message in the original's words ("eventnet_edgemsg#1#2#"), of at most [`TEXT_MAX`] bytes.
+///
+/// As [`log`], whatever modules' events are asked for. `ENODEV` without virgo-eventnet, `EMSGSIZE`,
+/// `EINVAL` for what is no message, `ENOBUFS` where it was dropped (which is counted). Any context
+/// but NMIs and the scheduler's; never sleeps.
+pub fn message(message: &CStr) -> Result {
+    // SAFETY: A C string.
+    to_result(unsafe { ffi::virgo_eventnet_log(message.as_char_ptr()) })
 }
 
 /// A subject in the making.

@@ -23,15 +23,21 @@ use kernel::{
 
 use crate::{
     lib::{
+        compat::{
+            emsgsize,
+            enobufs, //
+        },
         event::{
             RawEvent,
             SinkOps,
-            SKEW_MAX_NS, //
+            SKEW_MAX_NS,
+            TEXT_MAX, //
         },
         service::ABI,
         time::realtime_fast_ns, //
     },
-    logic::hlc, //
+    logic::hlc,
+    proto::eventnet::parse, //
 };
 
 /// Bit `1 << module` for each whose events are asked for; 0 without a sink.
@@ -101,6 +107,36 @@ pub(crate) unsafe extern "C" fn virgo_core_event_log(event: *const RawEvent) -> 
     unsafe { (ops.log)(ops.context, event) }
 }
 crate::virgo_export!(virgo_core_event_log);
+
+/// The original's function: has a message written, "eventnet_edgemsg#1#2#"; 0, or `-ENODEV` without
+/// virgo-eventnet, `-EMSGSIZE` for more than [`TEXT_MAX`] bytes, `-EINVAL` for what is no message,
+/// `-ENOBUFS` where it was dropped. Unlike the original's it never sleeps: any context but NMIs.
+///
+/// # Safety
+///
+/// `message` is a C string.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn virgo_eventnet_log(message: *const c_char) -> i32 {
+    // SAFETY: By the safety requirements.
+    let text = unsafe { CStr::from_char_ptr(message) }
+        .to_bytes()
+        .trim_ascii();
+    if SINK.load(Relaxed).is_null() {
+        return ENODEV.to_errno();
+    }
+    if text.len() > TEXT_MAX {
+        return emsgsize().to_errno();
+    }
+    if parse(text).is_err() {
+        return EINVAL.to_errno();
+    }
+    // SAFETY: The text is readable during the call.
+    match unsafe { virgo_core_event_log(&RawEvent::message(text)) } {
+        0 => enobufs().to_errno(),
+        _ => 0,
+    }
+}
+crate::virgo_export!(virgo_eventnet_log);
 
 /// Attaches a sink: 0, or `EEXIST`, `ENOEXEC`, `ENOMEM`. May sleep.
 ///

@@ -273,6 +273,7 @@ extern "C" {
     pub(super) fn virgo_core_event_log(event: *const RawEvent) -> u64;
     pub(super) fn virgo_core_event_attach(ops: *const SinkOps, abi: u32, size: u32) -> i32;
     pub(super) fn virgo_core_event_detach();
+    pub(super) fn virgo_eventnet_log(message: *const c_char) -> i32;
     pub(super) fn virgo_core_clock_tick() -> u64;
     pub(super) fn virgo_core_clock_seen(stamp: u64) -> u64;
 

@@ -415,14 +415,31 @@ impl Files {
         let subject = (third >> 40) as u8;
         let (kind, rest) = bytes.split_at_checked(kind.into()).unwrap_or((&bytes, &[]));
         let subject = rest.get(..subject.into()).unwrap_or(&[]);
-        let content = Content::Event {
-            cause: Id {
-                stamp: *cause,
-                // CAST: the lower half.
-                node: *third as u32,
-            },
-            kind,
-            subject,
+        let content = if kind.is_empty() {
+            // By the original's function, which has looked at it.
+            match parse(subject) {
+                Ok(Message::Vertex {
+                    id,
+                    partakers,
+                    conversation,
+                }) => Content::Vertex {
+                    id,
+                    partakers,
+                    conversation,
+                },
+                Ok(Message::Edge { from, to }) => Content::Edge { from, to },
+                Err(_) => return Ok(()),
+            }
+        } else {
+            Content::Event {
+                cause: Id {
+                    stamp: *cause,
+                    // CAST: the lower half.
+                    node: *third as u32,
+                },
+                kind,
+                subject,
+            }
         };
         self.append(net, stamp, taken.module, content)?;
         if let (Some(count), Some(since), Some(lost)) = (

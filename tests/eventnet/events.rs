@@ -2,6 +2,7 @@
 
 //! Events of modules: their order, their losses, the clock.
 
+use std::fs;
 use std::process::Command;
 
 use virgo_proto::eventlog::Id;
@@ -98,6 +99,31 @@ fn causes_make_edges() {
         .text("EventNetVertices.txt")
         .ends_with(&end)));
     assert_eq!(folder.text("EventNetVertices.txt").lines().count(), 50);
+}
+
+/// The original's virgo_eventnet_log(), for other modules' C code too.
+#[test]
+fn the_originals_function() {
+    const FILE: &str = "/proc/virgo/eventtest";
+    let folder = Folder::new("function");
+    let _ours = ours(&folder, "modules=none");
+    tell("log 1");
+    let send = |text: &str| {
+        fs::write(FILE, format!("message {text}")).map_err(|error| error.raw_os_error())
+    };
+    send("eventnet_edgemsg#1#2#").expect("an edge");
+    send("eventnet_vertexmsg#1#15#16#").expect("a vertex");
+    send("eventnet_vertexmsg#1#18#12#").expect("more of it");
+    folder.expect("EventNetEdges.txt", "1,2\n");
+    folder.expect(
+        "EventNetVertices.txt",
+        "1 - 15,16,18,12 - (15,16)#(18,12)\n",
+    );
+    assert_eq!(send("nonsense"), Err(Some(libc::EINVAL)));
+    let long = format!("eventnet_edgemsg#{}#2#", "x".repeat(80));
+    assert_eq!(send(&long), Err(Some(libc::EMSGSIZE)));
+    crate::world::unload();
+    assert_eq!(send("eventnet_edgemsg#1#2#"), Err(Some(libc::ENODEV)));
 }
 
 /// Far more than the rings hold, without a pause: each loss is counted, and it is told between

@@ -4,5 +4,6 @@
 
 mod bounds;
 mod events;
+mod export;
 mod messages;
 mod world;

@@ -4,7 +4,8 @@
 //!
 //! What is written to /proc/virgo/eventtest is done in the writer's context: `log COUNT` tells so
 //! many events of virgo-queue, numbered, with a lock held that forbids sleeping; `chain COUNT` has
-//! each be the cause of the next; `seen STAMP` shows the clock a stamp. What is read is a line for
+//! each be the cause of the next; `seen STAMP` shows the clock a stamp; `message TEXT` sends one by
+//! the original's function. What is read is a line for
 //! each number of the last: how long it took, how many had a stamp.
 
 #[path = "../../../modules/lib/mod.rs"]
@@ -17,6 +18,7 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
+    str::CString,
     sync::Arc, //
 };
 
@@ -111,6 +113,11 @@ impl ProcFile for Teller {
     fn write(&self, _file: &File, text: &[u8]) -> Result {
         let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
         let (word, number) = text.trim().split_once(' ').ok_or(EINVAL)?;
+        if word == "message" {
+            let message = CString::try_from_fmt(fmt!("{}", number))?;
+            let _atomic = self.numbers.lock();
+            return event::message(&message);
+        }
         let number: u64 = number.parse().map_err(|_| EINVAL)?;
         match word {
             "log" => self.log(number.min(10_000_000), false),
