@@ -109,7 +109,7 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
         let reader = thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 if tell.send(line).is_err() {
-                    return;
+                    break;
                 }
             }
         });

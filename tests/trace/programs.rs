@@ -89,7 +89,6 @@ fn python() {
 }
 
 #[test]
-#[ignore = "needs the package gcc in the guest"]
 fn gcc() {
     std::fs::write(
         "/tmp/virgo.c",
@@ -105,7 +104,6 @@ fn gcc() {
 }
 
 #[test]
-#[ignore = "needs the package sqlite3 in the guest"]
 fn sqlite() {
     trace(
         "sqlite",
