@@ -102,20 +102,21 @@ fn promtool_finds_no_fault() {
         .spawn()
         .expect("virgo");
     let mut page = String::new();
-    let served = wait_until(SOON, || {
-        let Ok(mut stream) = TcpStream::connect("127.0.0.1:9634") else {
-            return false;
-        };
-        let asked =
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        page.clear();
-        asked.is_ok() && stream.read_to_string(&mut page).is_ok()
-    });
-    assert!(served && page.starts_with("HTTP/1.1 200"), "{page}");
-    assert!(page.contains("virgo_module_loaded{module=\"eventnet\"} 1"));
+    let served = wait_until(SOON, || ask().map(|answer| page = answer).is_ok());
     server.kill().expect("kill");
     server.wait().expect("wait");
+    assert!(served && page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(page.contains("virgo_module_loaded{module=\"eventnet\"} 1"));
     for name in ["virgo-queue", "virgo-mempool", "virgo-profiler"] {
         module::unload(name).expect("it unloads");
     }
+}
+
+/// A page of the exporter's, headers and all.
+fn ask() -> std::io::Result<String> {
+    let mut stream = TcpStream::connect("127.0.0.1:9634")?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    Ok(page)
 }
