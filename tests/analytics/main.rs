@@ -265,19 +265,17 @@ fn watchers_are_woken_by_each_change() {
     let settings = open();
     define_level(&settings);
     assert!(!settings.wait(Duration::from_millis(20)).expect("poll"));
+    // Opened before the first change: the thread may come to it when the last has been made.
+    let mine = open();
     thread::scope(|scope| {
-        let waits = scope.spawn(|| {
-            let mine = open();
-            mine.seen(settings.numbers().expect("numbers").version)
-                .expect("seen");
+        let waits = scope.spawn(move || {
             let mut seen = 0;
             while seen < 50 {
-                if mine.wait(SOON).expect("poll") {
-                    let (changes, lost) = mine.changes(seen).expect("changes");
-                    assert_eq!(lost, 0);
-                    seen = changes.last().map_or(seen, |change| change.version);
-                    mine.seen(seen).expect("seen");
-                }
+                assert!(mine.wait(SOON).expect("poll"), "woken after {seen}");
+                let (changes, lost) = mine.changes(seen).expect("changes");
+                assert_eq!(lost, 0);
+                seen = changes.last().map_or(seen, |change| change.version);
+                mine.seen(seen).expect("seen");
             }
             seen
         });
