@@ -75,7 +75,8 @@ fn ftrace_sees_the_same_addresses_in_the_same_order() {
         .filter(|fault| fault.is(FAULT_USER))
         .map(|fault| fault.address)
         .collect();
-    assert!(ours.len() > 900, "{}", ours.len());
+    // What it did itself; ls comes on top of that.
+    assert!(ours.len() > 810, "{}", ours.len());
     assert_eq!(ours, theirs);
 }
 
