@@ -261,10 +261,19 @@ pub fn copy_out(address: u64, bytes: &[u8]) -> Result {
         .write_slice(bytes)
 }
 
+/// Where entry `index` of the list of `T` at `address` is in user space. `EFAULT`.
+fn entry_address<T: Plain>(address: u64, index: usize) -> Result<u64> {
+    // CAST: usize fits u64.
+    let offset = index.checked_mul(size_of::<T>()).ok_or(EFAULT)? as u64;
+    address.checked_add(offset).ok_or(EFAULT)
+}
+
+/// Reads entry `index` of the list at `address` from user space. `EFAULT`. May sleep.
+pub fn read_entry<T: Plain + Default>(address: u64, index: usize) -> Result<T> {
+    copy_in_plain(entry_address::<T>(address, index)?)
+}
+
 /// Writes entry `index` of the list at `address` to user space. `EFAULT`. May sleep.
 pub fn write_entry<T: Plain>(address: u64, index: usize, entry: &T) -> Result {
-    let bytes = bytes_of(entry);
-    // CAST: usize fits u64.
-    let offset = index.checked_mul(bytes.len()).ok_or(EFAULT)? as u64;
-    copy_out(address.checked_add(offset).ok_or(EFAULT)?, bytes)
+    copy_out(entry_address::<T>(address, index)?, bytes_of(entry))
 }

@@ -23,9 +23,9 @@ use crate::{
         task::may_set_up,
         time::monotonic_ns,
         uapi::{
-            bytes_of,
             copy_in,
             copy_out,
+            write_entry,
             Arg,
             Command, //
         },
@@ -39,7 +39,6 @@ use crate::{
         },
         uapi::{
             self,
-            AnalyticsChange,
             AnalyticsDefine,
             AnalyticsGet,
             AnalyticsInfo,
@@ -299,10 +298,7 @@ impl Control {
         let room = value.capacity as usize;
         let (changes, lost) = self.settings().lock().changes_after(value.after, room)?;
         for (place, change) in changes.iter().enumerate() {
-            let offset = place.saturating_mul(size_of::<AnalyticsChange>());
-            // CAST: usize fits u64.
-            let address = value.entries.checked_add(offset as u64).ok_or(EFAULT)?;
-            copy_out(address, bytes_of(change))?;
+            write_entry(value.entries, place, change)?;
         }
         value.count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
         value.lost = lost;

@@ -32,8 +32,8 @@ use crate::{
         uapi::{
             bytes_of,
             copy_in,
-            copy_in_plain,
             copy_out,
+            read_entry,
             Arg,
             Command, //
         },
@@ -246,7 +246,6 @@ impl Pool {
     }
 
     fn set(&self, arg: Arg) -> Result<isize> {
-        const SIZE: usize = size_of::<CpupoolProgram>();
         if !may_set_up() {
             return Err(EPERM);
         }
@@ -265,10 +264,7 @@ impl Pool {
         copy_in(request.group, group)?;
         let mut entries = KVec::with_capacity(count, GFP_KERNEL)?;
         for index in 0..count {
-            let offset = index.checked_mul(SIZE).ok_or(EFAULT)?;
-            // CAST: usize fits u64.
-            let address = request.entries.checked_add(offset as u64).ok_or(EFAULT)?;
-            let entry: CpupoolProgram = copy_in_plain(address)?;
+            let entry: CpupoolProgram = read_entry(request.entries, index)?;
             if entry.reserved != 0 || entry.runs != 0 {
                 return Err(EINVAL);
             }

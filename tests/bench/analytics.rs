@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use virgo::analytics::{Analytics, Options};
 use virgo_tests::module;
+use virgo_tests::procfs;
 use virgo_tests::sys::{self, monotonic_ns};
 use virgo_tests::{wait_until, SOON};
 
@@ -61,18 +62,19 @@ fn wake(rounds: usize, mut change: impl FnMut(usize), wait: impl FnMut() -> u64 
     let (ready, begin) = mpsc::channel();
     let (tell, told) = mpsc::channel();
     let mut wait = wait;
+    let pid = std::process::id() as i32;
     thread::scope(|scope| {
         scope.spawn(move || {
             for _ in 0..rounds {
-                ready.send(()).expect("sent");
+                ready.send(sys::gettid()).expect("sent");
                 tell.send(wait()).expect("sent");
             }
         });
         let mut took = Vec::new();
         for round in 0..rounds {
-            begin.recv().expect("ready");
-            // Until it sleeps.
-            thread::sleep(Duration::from_millis(5));
+            let waiter = begin.recv().expect("ready");
+            let asleep = wait_until(SOON, || procfs::is_asleep(pid, waiter));
+            assert!(asleep, "thread {waiter} does not wait");
             let start = monotonic_ns();
             change(round);
             took.push(told.recv().expect("woken") - start);

@@ -8,14 +8,13 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use virgo::programs::{Execution, Limits, Outcome};
 use virgo::{Call, Control, NodePolicy};
-use virgo_tests::epoll::Epoll;
+use virgo_tests::epoll::serve_lines;
 use virgo_tests::module;
 
 const MODULE: &str = "virgo-cpupool";
@@ -27,43 +26,6 @@ const ANSWER: usize = 126;
 const BUSYBOX: &str = "/usr/bin/busybox";
 const PROGRAMS: &str =
     "user = \"65534:65534\"\nat_once = 2\n[[program]]\npath = \"/usr/bin/busybox\"\n";
-
-/// The server to compare with: epoll, one thread, an answer as long as ours for each line.
-fn serve() -> ! {
-    let door = TcpListener::bind((Ipv4Addr::LOCALHOST, THEIRS)).expect("bind");
-    let answer = [b'x'; ANSWER];
-    let (epoll, mut peers) = (Epoll::new(), Vec::<Option<TcpStream>>::new());
-    epoll.add(door.as_raw_fd(), usize::MAX);
-    println!("ready");
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-    let (mut input, mut out) = (vec![0; 65536], Vec::new());
-    loop {
-        let n = epoll.wait(&mut events);
-        for event in &events[..n] {
-            let id = event.u64 as usize;
-            if id == usize::MAX {
-                let (peer, _) = door.accept().expect("accept");
-                peer.set_nodelay(true).expect("nodelay");
-                epoll.add(peer.as_raw_fd(), peers.len());
-                peers.push(Some(peer));
-                continue;
-            }
-            let Some(peer) = peers[id].as_mut() else {
-                continue;
-            };
-            match peer.read(&mut input) {
-                Ok(n @ 1..) => {
-                    out.clear();
-                    for _ in input[..n].iter().filter(|byte| **byte == b'\n') {
-                        out.extend_from_slice(&answer);
-                    }
-                    peer.write_all(&out).expect("send");
-                }
-                _ => peers[id] = None,
-            }
-        }
-    }
-}
 
 /// Nanoseconds each of so many takes, after a tenth as many to warm up.
 fn each(count: u32, mut work: impl FnMut()) -> f64 {
@@ -89,7 +51,7 @@ fn round_trips(port: u16) -> f64 {
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("serve") {
-        serve();
+        serve_lines(THEIRS, &[b'x'; ANSWER]);
     }
     let _machine = module::core_only();
     module::load(MODULE, "").expect("virgo-cpupool loads");

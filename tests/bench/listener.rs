@@ -8,12 +8,11 @@
 //! Each figure is the whole round: client, TCP both ways on loopback, server.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 use std::time::Instant;
 
-use virgo_tests::epoll::Epoll;
+use virgo_tests::epoll::serve_lines;
 use virgo_tests::module;
 
 const MODULE: &str = "virgo-selftest";
@@ -26,45 +25,6 @@ fn answer() -> Vec<u8> {
     all.extend_from_slice(&[b'x'; 100]);
     all.extend_from_slice(b"\r\nEND\r\n");
     all
-}
-
-/// The server to compare with, a process of its own.
-fn serve() -> ! {
-    let (answer, door) = (
-        answer(),
-        TcpListener::bind((Ipv4Addr::LOCALHOST, EPOLL)).expect("bind"),
-    );
-    let (epoll, mut peers) = (Epoll::new(), Vec::<Option<TcpStream>>::new());
-    epoll.add(door.as_raw_fd(), usize::MAX);
-    println!("ready");
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-    let (mut input, mut out) = (vec![0; 65536], Vec::new());
-    loop {
-        let n = epoll.wait(&mut events);
-        for event in &events[..n] {
-            let id = event.u64 as usize;
-            if id == usize::MAX {
-                let (peer, _) = door.accept().expect("accept");
-                peer.set_nodelay(true).expect("nodelay");
-                epoll.add(peer.as_raw_fd(), peers.len());
-                peers.push(Some(peer));
-                continue;
-            }
-            let Some(peer) = peers[id].as_mut() else {
-                continue;
-            };
-            match peer.read(&mut input) {
-                Ok(n @ 1..) => {
-                    out.clear();
-                    for _ in input[..n].iter().filter(|b| **b == b'\n') {
-                        out.extend_from_slice(&answer);
-                    }
-                    peer.write_all(&out).expect("send");
-                }
-                _ => peers[id] = None,
-            }
-        }
-    }
 }
 
 fn connect(port: u16) -> TcpStream {
@@ -127,7 +87,7 @@ fn first_answer(port: u16) -> (u128, u128) {
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("serve") {
-        serve();
+        serve_lines(EPOLL, &answer());
     }
     let _machine = module::core_only();
     module::load(MODULE, "").expect("virgo-selftest loads");

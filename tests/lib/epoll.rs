@@ -2,8 +2,49 @@
 
 //! epoll(7), for what serves or loads many connections.
 
-use std::io;
-use std::os::fd::RawFd;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// What the listening socket's events carry: no connection has this number.
+const DOOR: usize = usize::MAX;
+
+/// Serves `port` of the loopback for ever, on one thread and without work: `answer` for each line
+/// that comes. Prints `ready` once it listens. The server that benchmarks compare with.
+pub fn serve_lines(port: u16, answer: &[u8]) -> ! {
+    let door = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("bind");
+    let (epoll, mut peers) = (Epoll::new(), Vec::<Option<TcpStream>>::new());
+    epoll.add(door.as_raw_fd(), DOOR);
+    println!("ready");
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+    let (mut input, mut out) = (vec![0; 65536], Vec::new());
+    loop {
+        let n = epoll.wait(&mut events);
+        for event in &events[..n] {
+            let id = event.u64 as usize;
+            if id == DOOR {
+                let (peer, _) = door.accept().expect("accept");
+                peer.set_nodelay(true).expect("nodelay");
+                epoll.add(peer.as_raw_fd(), peers.len());
+                peers.push(Some(peer));
+                continue;
+            }
+            let Some(peer) = peers[id].as_mut() else {
+                continue;
+            };
+            match peer.read(&mut input) {
+                Ok(n @ 1..) => {
+                    out.clear();
+                    for _ in input[..n].iter().filter(|byte| **byte == b'\n') {
+                        out.extend_from_slice(answer);
+                    }
+                    peer.write_all(&out).expect("send");
+                }
+                _ => peers[id] = None,
+            }
+        }
+    }
+}
 
 /// What watches many sockets for input. Closed when it goes.
 #[derive(Debug)]

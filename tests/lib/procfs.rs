@@ -55,6 +55,12 @@ pub fn thread_stat(pid: i32, tid: i32) -> Res<Stat> {
     Ok(parse_stat(&read(&format!("/proc/{pid}/task/{tid}/stat"))?))
 }
 
+/// Whether a thread sleeps, is stopped or has ended: it runs only once something wakes it.
+#[must_use]
+pub fn is_asleep(pid: i32, tid: i32) -> bool {
+    thread_stat(pid, tid).is_ok_and(|stat| "STtZ".contains(stat.state))
+}
+
 /// A thread's run time in nanoseconds, by the scheduler.
 pub fn thread_run_ns(pid: i32, tid: i32) -> Res<u64> {
     let text = read(&format!("/proc/{pid}/task/{tid}/schedstat"))?;

@@ -36,7 +36,7 @@ fn settle(pid: i32) {
             .unwrap()
             .all(|task| {
                 let tid = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
-                procfs::thread_stat(pid, tid).is_ok_and(|stat| "STtZ".contains(stat.state))
+                procfs::is_asleep(pid, tid)
             })
     });
     assert!(asleep, "process {pid} does not sleep");

@@ -2,12 +2,19 @@
 """Puts, takes and deletes for ever, and says what was acknowledged. Run by tests/queue-crash.
 
 A n: put n was acknowledged    R n: n was handed out
-d n: its deletion is sent      D n: and acknowledged
+d n: its deletion is next      D n: it was acknowledged
+
+What this machine has said need not have arrived when its power goes, but a deletion may be on its
+disk by then. So n is deleted only when a line with n comes back: `d n` has been heard.
 """
 
 import os
 import socket
+import sys
 import threading
+
+heard = set()
+to_hear = threading.Condition()
 
 
 def connect():
@@ -42,6 +49,9 @@ def take():
         if int(number) % 3 == 0:
             continue
         say("d " + number)
+        with to_hear:
+            to_hear.wait_for(lambda: number in heard)
+            heard.remove(number)
         sock.sendall(f"delete {number}\r\n".encode())
         assert lines.readline() == b"DELETED\r\n"
         say("D " + number)
@@ -49,3 +59,7 @@ def take():
 
 for work in (put, put, put, take, take):
     threading.Thread(target=work).start()
+for line in sys.stdin:
+    with to_hear:
+        heard.add(line.strip())
+        to_hear.notify_all()

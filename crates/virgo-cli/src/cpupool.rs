@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use virgo::{Call, Control, Node, NodeState};
+use virgo::{Call, Control, Node, NodeId, NodeState};
 
 use crate::cli;
 use crate::nodes::{find, policy_of};
 use crate::text::{self, Align, Table};
 
-pub(crate) fn address(nodes: &[Node], id: virgo::NodeId) -> String {
+pub(crate) fn address(nodes: &[Node], id: NodeId) -> String {
     nodes
         .iter()
         .find(|node| node.id == id)
@@ -65,7 +65,7 @@ pub(crate) fn call(options: &cli::Call, json: bool) -> anyhow::Result<ExitCode> 
 }
 
 /// The node that words name, or all that are up.
-pub(crate) fn wanted<'a>(nodes: &'a [Node], words: Option<&str>) -> anyhow::Result<Vec<&'a Node>> {
+fn wanted<'a>(nodes: &'a [Node], words: Option<&str>) -> anyhow::Result<Vec<&'a Node>> {
     Ok(match words {
         Some(words) => vec![find(nodes, words)?],
         None => nodes
@@ -73,6 +73,31 @@ pub(crate) fn wanted<'a>(nodes: &'a [Node], words: Option<&str>) -> anyhow::Resu
             .filter(|node| node.state != NodeState::Down)
             .collect(),
     })
+}
+
+/// Asks each node that `words` name, or each that is up, with `ask` (by nothing for this one), and
+/// gives what it has to `show`. A node that does not answer is told of, and the others go on.
+pub(crate) fn each_node<T>(
+    nodes: &[Node],
+    words: Option<&str>,
+    ask: impl Fn(Option<NodeId>) -> virgo::Result<Vec<T>>,
+    mut show: impl FnMut(&Node, T) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for node in wanted(nodes, words)? {
+        match ask((!node.me).then_some(node.id)) {
+            Ok(entries) => {
+                for entry in entries {
+                    show(node, entry)?;
+                }
+            }
+            Err(error) => {
+                text::remark(&format!("node {}: {error}", node.addr));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
 }
 
 pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<ExitCode> {
@@ -87,18 +112,11 @@ pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<
         ("MEAN", Align::Right),
     ]);
     let mut out = io::stdout().lock();
-    let mut failed = false;
-    for node in wanted(&nodes, options.node.as_deref())? {
-        let id = (!node.me).then_some(node.id);
-        let functions = match control.functions(id) {
-            Ok(functions) => functions,
-            Err(error) => {
-                text::remark(&format!("node {}: {error}", node.addr));
-                failed = true;
-                continue;
-            }
-        };
-        for function in functions {
+    let code = each_node(
+        &nodes,
+        options.node.as_deref(),
+        |node| control.functions(node),
+        |node, function| {
             let mean = function.busy.as_secs_f64() * 1e3 / function.calls.max(1) as f64;
             if json {
                 let value = json!({
@@ -112,7 +130,7 @@ pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<
                     "mean_ms": mean,
                 });
                 writeln!(out, "{value}")?;
-                continue;
+                return Ok(());
             }
             table.row(vec![
                 function.name,
@@ -122,14 +140,11 @@ pub(crate) fn functions(options: &cli::Functions, json: bool) -> anyhow::Result<
                 text::count(function.failed),
                 format!("{mean:.3} ms"),
             ]);
-        }
-    }
+            Ok(())
+        },
+    )?;
     if !json {
         write!(out, "{table}")?;
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(code)
 }

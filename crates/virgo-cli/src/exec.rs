@@ -20,7 +20,7 @@ use virgo::programs::{End, Execution, Killed, Limits, Outcome, Run};
 use virgo::{Control, Node, NodeId, NodePolicy};
 
 use crate::cli;
-use crate::cpupool::address;
+use crate::cpupool::{address, each_node};
 use crate::nodes::{find, policy_of};
 use crate::stop::Stop;
 use crate::text::{self, Align, Table};
@@ -562,17 +562,11 @@ pub(crate) fn runs(options: &cli::Runs, json: bool) -> anyhow::Result<ExitCode> 
         ("OUTPUT", Align::Right),
         ("ERRORS", Align::Right),
     ]);
-    let mut failed = false;
-    for node in crate::cpupool::wanted(&nodes, options.node.as_deref())? {
-        let runs = match control.runs((!node.me).then_some(node.id)) {
-            Ok(runs) => runs,
-            Err(error) => {
-                text::remark(&format!("node {}: {error}", node.addr));
-                failed = true;
-                continue;
-            }
-        };
-        for run in runs {
+    let code = each_node(
+        &nodes,
+        options.node.as_deref(),
+        |node| control.runs(node),
+        |node, run| {
             if json {
                 let value = json!({
                     "id": format!("{:016x}", run.id),
@@ -587,7 +581,7 @@ pub(crate) fn runs(options: &cli::Runs, json: bool) -> anyhow::Result<ExitCode> 
                     "err_bytes": run.err,
                 });
                 writeln!(io::stdout(), "{value}")?;
-                continue;
+                return Ok(());
             }
             let state = match (run.running, run.killed) {
                 (true, None) => "runs",
@@ -604,14 +598,11 @@ pub(crate) fn runs(options: &cli::Runs, json: bool) -> anyhow::Result<ExitCode> 
                 text::bytes(run.out),
                 text::bytes(run.err),
             ]);
-        }
-    }
+            Ok(())
+        },
+    )?;
     if !json {
         write!(io::stdout(), "{table}")?;
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(code)
 }

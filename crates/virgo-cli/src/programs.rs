@@ -19,7 +19,7 @@ use virgo::programs::{Limits, ProgramEntry};
 use virgo::Control;
 
 use crate::cli;
-use crate::cpupool::wanted;
+use crate::cpupool::each_node;
 use crate::text::{self, file_error, reason, Align, Table};
 
 /// Where the control groups are, where the file does not say it.
@@ -327,17 +327,11 @@ fn list(node: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
         ("PATH", Align::Left),
     ]);
     let mut out = io::stdout().lock();
-    let mut failed = false;
-    for node in wanted(&nodes, node)? {
-        let programs = match control.programs((!node.me).then_some(node.id)) {
-            Ok(programs) => programs,
-            Err(error) => {
-                text::remark(&format!("node {}: {error}", node.addr));
-                failed = true;
-                continue;
-            }
-        };
-        for program in programs {
+    let code = each_node(
+        &nodes,
+        node,
+        |node| control.programs(node),
+        |node, program| {
             let limits = program.limits;
             if json {
                 let value = json!({
@@ -354,7 +348,7 @@ fn list(node: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
                     "runs": program.runs,
                 });
                 writeln!(out, "{value}")?;
-                continue;
+                return Ok(());
             }
             table.row(vec![
                 program.name,
@@ -367,16 +361,13 @@ fn list(node: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
                 text::count(program.runs),
                 program.path.display().to_string(),
             ]);
-        }
-    }
+            Ok(())
+        },
+    )?;
     if !json {
         write!(out, "{table}")?;
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(code)
 }
 
 #[cfg(test)]
