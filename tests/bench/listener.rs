@@ -9,10 +9,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Instant;
 
-use virgo_tests::epoll::serve_lines;
+use virgo_tests::epoll::{serve_lines, Epoll};
 use virgo_tests::module;
 
 const MODULE: &str = "virgo-selftest";
