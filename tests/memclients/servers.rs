@@ -20,12 +20,18 @@ pub(crate) struct Memcached {
 
 impl Memcached {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with options of its own.
+    pub(crate) fn with(options: &[&str]) -> Self {
         // A port that an earlier one had may still be in use.
         static NEXT: AtomicU16 = AtomicU16::new(22_122);
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = Command::new("memcached")
             .args(["-u", "root", "-l", "127.0.0.1", "-t", "2", "-p"])
             .arg(port.to_string())
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
