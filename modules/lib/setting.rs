@@ -93,6 +93,8 @@ pub(crate) struct RawTold {
 pub const OP_CAME: u32 = 1;
 /// Likewise: it went.
 pub const OP_WENT: u32 = 2;
+/// Likewise, without a name: a node of the cluster has come up.
+pub const OP_NODE: u32 = 3;
 
 struct Handler<T> {
     target: Arc<T>,

@@ -27,6 +27,7 @@ use crate::{
             RawSetting,
             RawTold,
             OP_CAME,
+            OP_NODE,
             OP_WENT, //
         },
     },
@@ -96,6 +97,11 @@ fn tell(operation: u32, name: &[u8]) {
         // What it can't do with it, it logs.
         let _ = analytics.call(operation, name, &mut []);
     }
+}
+
+/// A node of the cluster has come up: it may know of settings, or not. May sleep.
+pub(crate) fn node_up() {
+    tell(OP_NODE, &[]);
 }
 
 fn copied(bytes: &[u8]) -> Result<KVec<u8>> {

@@ -11,13 +11,19 @@ use kernel::{
 use crate::{
     analytics_exports::Watchers,
     lib::{
-        compat::eopnotsupp,
+        cluster::NodeId,
+        compat::{
+            eopnotsupp,
+            eremote, //
+        },
         service::{
             Module,
+            RemoteReply,
             Service, //
         },
         setting::{
             OP_CAME,
+            OP_NODE,
             OP_WENT, //
         },
         task::may_set_up,
@@ -47,6 +53,7 @@ use crate::{
             AnalyticsUndo, //
         },
     },
+    remote::Nodes,
     settings::{
         put_text,
         Engine,
@@ -61,6 +68,7 @@ use crate::{
 /// What all doors share.
 pub(crate) struct Control {
     engine: Arc<Engine>,
+    nodes: Arc<Nodes>,
 }
 
 /// The text in a field, up to its NUL; `EINVAL` without one.
@@ -91,8 +99,8 @@ fn value_of(address: u64, length: u32) -> Result<KVVec<u8>> {
 
 impl Control {
     /// The doors of the settings.
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Control { engine }
+    pub(crate) fn new(engine: Arc<Engine>, nodes: Arc<Nodes>) -> Self {
+        Control { engine, nodes }
     }
 
     /// The settings.
@@ -103,7 +111,7 @@ impl Control {
     fn get(&self, arg: Arg) -> Result<isize> {
         let mut request = arg.read::<AnalyticsGet>()?;
         let value = &mut request.value;
-        if value.flags & !uapi::ANALYTICS_GET_INDEX != 0 || value.reserved != [0; 2] {
+        if value.flags & !uapi::ANALYTICS_GET_INDEX != 0 || value.reserved != 0 {
             return Err(EINVAL);
         }
         let settings = self.settings();
@@ -147,9 +155,17 @@ impl Control {
             told.uid = held.who.uid;
             told.pid = held.who.pid;
             told.comm = held.who.comm;
+            let cluster = setting.layers.cluster.is_some();
+            let mut refused = false;
+            if let Some(shared) = &setting.shared {
+                (told.cluster_stamp, told.cluster_node) = (shared.stamp, shared.node);
+                refused = !cluster && !shared.gone;
+            }
             for (bit, there) in [
                 (uapi::ANALYTICS_READ, setting.present),
                 (uapi::ANALYTICS_DECLARED, setting.declared),
+                (uapi::ANALYTICS_CLUSTER, cluster),
+                (uapi::ANALYTICS_CLUSTER_REFUSED, refused),
             ] {
                 if there {
                     told.state |= bit;
@@ -171,11 +187,17 @@ impl Control {
     fn set(&self, arg: Arg) -> Result<isize> {
         let mut request = arg.read::<AnalyticsSet>()?;
         let value = &mut request.value;
-        let known = uapi::ANALYTICS_SET_CREATE | uapi::ANALYTICS_SET_UNSET | uapi::ANALYTICS_SET_IF;
+        let known = uapi::ANALYTICS_SET_CREATE
+            | uapi::ANALYTICS_SET_UNSET
+            | uapi::ANALYTICS_SET_IF
+            | uapi::ANALYTICS_SET_CLUSTER;
+        let cluster = value.flags & uapi::ANALYTICS_SET_CLUSTER != 0;
+        let person = value.source <= uapi::ANALYTICS_BY_FILE;
         let unset = value.flags & uapi::ANALYTICS_SET_UNSET != 0;
         let learner = value.source == uapi::ANALYTICS_BY_LEARNER;
         if value.flags & !known != 0
-            || value.reserved != [0; 2]
+            || value.reserved != 0
+            || (cluster && !person)
             || !(uapi::ANALYTICS_BY_PERSON..=uapi::ANALYTICS_BY_LEARNER).contains(&value.source)
             || (value.ttl_ms != 0 && (!learner || unset))
             || (unset && (value.length != 0 || value.flags & uapi::ANALYTICS_SET_CREATE != 0))
@@ -200,9 +222,15 @@ impl Control {
             create: value.flags & uapi::ANALYTICS_SET_CREATE != 0,
             version: (value.flags & uapi::ANALYTICS_SET_IF != 0).then_some(value.version),
         };
-        let error = match self.engine.set(&wish, Who::caller()) {
-            Ok(version) => {
-                value.version = version;
+        let who = Who::caller();
+        let set = if cluster {
+            self.nodes.set(&wish, who)
+        } else {
+            self.engine.set(&wish, who).map(|version| (version, 0, 0))
+        };
+        let error = match set {
+            Ok(done) => {
+                (value.version, value.reached, value.nodes) = done;
                 request.write_back()?;
                 return Ok(0);
             }
@@ -228,6 +256,7 @@ impl Control {
                 value.limit = uid.into();
                 EBUSY
             }
+            Refusal::Cluster => eremote(),
             Refusal::Settings(limit) => {
                 value.limit = limit.into();
                 ENOSPC
@@ -281,7 +310,7 @@ impl Control {
                 value.limit = limit;
                 ENOSPC
             }
-            Err(Refusal::Stands(_)) => EBUSY,
+            Err(Refusal::Stands(_) | Refusal::Cluster) => EBUSY,
             Err(Refusal::Other(error)) => error,
         };
         request.write_back()?;
@@ -421,7 +450,21 @@ impl Service for Control {
                 self.settings().went(input);
                 Ok(0)
             }
+            OP_NODE => {
+                self.nodes.look();
+                Ok(0)
+            }
             _ => Err(eopnotsupp()),
         }
+    }
+
+    fn remote(
+        &self,
+        _from: NodeId,
+        operation: u32,
+        input: &[u8],
+        output: &mut RemoteReply,
+    ) -> Result {
+        self.nodes.serve(operation, input, output)
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         Watchers, //
     },
     lib::{
+        cluster,
         compat::estale,
         event,
         rcu::{
@@ -50,6 +51,10 @@ use crate::{
             DeadlineWork, //
         },
     },
+    logic::siphash::{
+        siphash13,
+        SipKey, //
+    },
     proto::{
         analytics::{
             parse_value,
@@ -59,6 +64,7 @@ use crate::{
             BadValue,
             Kind, //
         },
+        shared::Entry,
         uapi::{
             self,
             AnalyticsChange, //
@@ -70,10 +76,17 @@ use crate::{
         Layers,
         Limits,
         Setting,
+        Shared,
         State,
         Undo,
         Who, //
     },
+};
+
+/// The marks' key is no secret, but all nodes have the same.
+const MARKS: SipKey = SipKey {
+    k0: 0x7669_7267_6f2d_616e,
+    k1: 0x616c_7974_6963_7331,
 };
 
 /// When what could not be taken back is tried again.
@@ -120,6 +133,8 @@ pub(crate) enum Refusal {
     Value(BadValue, u32),
     /// A person's value stands, of the user with this id.
     Stands(u32),
+    /// The cluster's value stands.
+    Cluster,
     /// So many settings there can be.
     Settings(u32),
     /// So many bytes there can be.
@@ -311,8 +326,9 @@ impl Settings {
         )
     }
 
-    fn set_in(&self, state: &mut State, wish: &Wish<'_>, who: Who) -> Result<u64, Refusal> {
-        let index = match (self.directory.find(wish.key), wish.create) {
+    /// The number of a setting that is to be set; it is made where that was asked for.
+    fn index_of(&self, state: &mut State, wish: &Wish<'_>) -> Result<u32, Refusal> {
+        Ok(match (self.directory.find(wish.key), wish.create) {
             (Some((index, _)), _) => index,
             (None, true) => {
                 let text = wish.text.unwrap_or(&[]);
@@ -326,6 +342,7 @@ impl Settings {
                     reader: KVec::new(),
                     initial: Held::initial(&[], 0)?,
                     layers: Layers::default(),
+                    shared: None,
                     declared: false,
                     present: false,
                     version: 0,
@@ -333,7 +350,11 @@ impl Settings {
                 self.create(state, wish.key, setting)?
             }
             (None, false) => return Err(ENOENT.into()),
-        };
+        })
+    }
+
+    fn set_in(&self, state: &mut State, wish: &Wish<'_>, who: Who) -> Result<u64, Refusal> {
+        let index = self.index_of(state, wish)?;
         let setting = state.get(index).ok_or(EINVAL)?;
         if wish.version.is_some_and(|wanted| wanted != setting.version) {
             return Err(estale().into());
@@ -349,6 +370,9 @@ impl Settings {
             Some(text) => {
                 let number =
                     Self::number(setting, text).map_err(|bad| Refusal::Value(bad, index))?;
+                if layers.cluster.is_some() {
+                    return Err(Refusal::Cluster);
+                }
                 if let (false, Some(held)) = (person, &layers.set) {
                     return Err(Refusal::Stands(held.who.uid));
                 }
@@ -376,7 +400,7 @@ impl Settings {
                     }
                     layers = Layers {
                         set: held,
-                        learnt: None,
+                        ..Layers::default()
                     };
                 } else {
                     let again = same(&layers.learnt);
@@ -436,6 +460,8 @@ impl Settings {
         }
         // What it may be can have changed since.
         let setting = state.get(index).ok_or(EINVAL)?;
+        // The cluster's is not this node's to take back.
+        layers.cluster = setting.layers.cluster.clone();
         for layer in [&mut layers.set, &mut layers.learnt] {
             if let Some(held) = layer {
                 let number =
@@ -472,7 +498,7 @@ impl Settings {
         let setting = state.get_mut(index).ok_or(EINVAL)?;
         let mut layers = setting.layers.clone();
         let mut dropped = false;
-        for layer in [&mut layers.set, &mut layers.learnt] {
+        for layer in [&mut layers.cluster, &mut layers.set, &mut layers.learnt] {
             if let Some(held) = layer {
                 let parsed = parse_value(form.kind, form.range, form.words, &held.text);
                 *layer = match parsed {
@@ -494,6 +520,7 @@ impl Settings {
             reader,
             initial,
             layers,
+            shared: None,
             declared: true,
             present: form.present,
             version: setting.version,
@@ -505,6 +532,8 @@ impl Settings {
                 shown(key)
             );
         }
+        let mut fresh = fresh;
+        fresh.shared = setting.shared.take();
         let now = fresh.bytes(key.len());
         *setting = fresh;
         state.bytes = state.bytes.saturating_sub(was).saturating_add(now);
@@ -519,7 +548,8 @@ impl Settings {
             if state.get(index).is_some_and(|setting| setting.present) {
                 return Err(EEXIST.into());
             }
-            return self.redefine(&mut state, index, form, false);
+            self.redefine(&mut state, index, form, false)?;
+            return self.settle(&mut state, index);
         }
         let setting = Setting {
             kind: form.kind,
@@ -529,6 +559,7 @@ impl Settings {
             reader: copied(form.reader)?,
             initial: Held::initial(form.initial.0, form.initial.1)?,
             layers: Layers::default(),
+            shared: None,
             declared: true,
             present: form.present,
             version: 0,
@@ -565,6 +596,7 @@ impl Settings {
                     reader: copied(form.reader)?,
                     initial: Held::initial(text, told.initial())?,
                     layers: Layers::default(),
+                    shared: None,
                     declared: true,
                     present: true,
                     version: 0,
@@ -575,7 +607,7 @@ impl Settings {
         let setting = state.get(index).ok_or(EINVAL)?;
         let wanted = setting.effective().number;
         if wanted == told.initial() {
-            return Ok(());
+            return self.settle(&mut state, index);
         }
         if let Err(error) = setting::apply(name, wanted) {
             pr_warn!(
@@ -599,8 +631,9 @@ impl Settings {
                 setting.present = true;
             }
             forgotten?;
+            return Ok(());
         }
-        Ok(())
+        self.settle(&mut state, index)
     }
 
     /// A module's setting has gone.
@@ -636,8 +669,8 @@ impl Settings {
             let mut again = until;
             if until <= now {
                 let layers = Layers {
-                    set: setting.layers.set.clone(),
                     learnt: None,
+                    ..setting.layers.clone()
                 };
                 let about = About {
                     who: Who::kernel(),
@@ -654,6 +687,291 @@ impl Settings {
             next = Some(next.map_or(again, |next| next.min(again)));
         }
         next
+    }
+}
+
+/// What a cluster's change is: one of this node's, or of another's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Here,
+    Elsewhere,
+}
+
+/// What the cluster has set.
+impl Settings {
+    /// Sets a value for the whole cluster, or takes it back: here, and as an entry for the others
+    /// into `place`. The number of the change, and the entry's length.
+    pub(crate) fn share(
+        &self,
+        wish: &Wish<'_>,
+        who: Who,
+        place: &mut [u8],
+    ) -> Result<(u64, usize), Refusal> {
+        let node = cluster::me().number();
+        let mut state = self.lock();
+        let result = self.share_in(&mut state, wish, (who, node), place);
+        if result.is_err() {
+            state.refused = state.refused.saturating_add(1);
+        }
+        result
+    }
+
+    fn share_in(
+        &self,
+        state: &mut State,
+        wish: &Wish<'_>,
+        (who, node): (Who, u32),
+        place: &mut [u8],
+    ) -> Result<(u64, usize), Refusal> {
+        let index = self.index_of(state, wish)?;
+        let setting = state.get(index).ok_or(EINVAL)?;
+        if wish.version.is_some_and(|wanted| wanted != setting.version) {
+            return Err(estale().into());
+        }
+        let text = wish.text.unwrap_or(&[]);
+        if wish.text.is_some() {
+            Self::number(setting, text).map_err(|bad| Refusal::Value(bad, index))?;
+        }
+        // Greater than that of what is there, which was shown to the clock.
+        let entry = Entry {
+            stamp: event::stamp(),
+            node,
+            when_ns: realtime_ns(),
+            uid: who.uid,
+            pid: who.pid,
+            comm: who.comm,
+            gone: wish.text.is_none(),
+            // CAST: a small number.
+            source: wish.source as u8,
+            key: wish.key,
+            why: wish.why,
+            text,
+        };
+        let length = entry.encode(place).ok_or(EINVAL)?;
+        let bytes = place.get(..length).ok_or(EINVAL)?;
+        let version = self.put(state, index, &entry, bytes, Origin::Here)?;
+        Ok((version, length))
+    }
+
+    /// Takes an entry of another node's, as bytes too; whether it was news.
+    ///
+    /// An error: there is no room for it, or its clock is more than a day ahead (`ERANGE`).
+    pub(crate) fn merge(&self, entry: &Entry<'_>, bytes: &[u8]) -> Result<bool, Refusal> {
+        let source = u32::from(entry.source);
+        if !matches!(source, uapi::ANALYTICS_BY_PERSON | uapi::ANALYTICS_BY_FILE) {
+            return Err(EINVAL.into());
+        }
+        if event::seen(entry.stamp) == 0 {
+            return Err(ERANGE.into());
+        }
+        let mut state = self.lock();
+        let wish = Wish {
+            key: entry.key,
+            text: None,
+            source,
+            why: entry.why,
+            ttl_ms: 0,
+            create: true,
+            version: None,
+        };
+        let index = self.index_of(&mut state, &wish)?;
+        let setting = state.get(index).ok_or(EINVAL)?;
+        let known = setting
+            .shared
+            .as_ref()
+            .map(|shared| shared.entry(entry.key));
+        if known.is_some_and(|known| known.rank() >= entry.rank()) {
+            return Ok(false);
+        }
+        self.put(&mut state, index, entry, bytes, Origin::Elsewhere)?;
+        Ok(true)
+    }
+
+    /// Keeps an entry, and puts its value in force. What is not allowed here is kept all the same,
+    /// for other nodes and other times, if it comes from elsewhere.
+    fn put(
+        &self,
+        state: &mut State,
+        index: u32,
+        entry: &Entry<'_>,
+        bytes: &[u8],
+        origin: Origin,
+    ) -> Result<u64, Refusal> {
+        let who = Who::remote(entry);
+        let held = Held {
+            text: copied(entry.text)?,
+            number: 0,
+            source: entry.source.into(),
+            who,
+            when_ns: entry.when_ns,
+            why: copied(entry.why)?,
+            until_ns: 0,
+        };
+        let fresh = Shared {
+            stamp: entry.stamp,
+            node: entry.node,
+            gone: entry.gone,
+            held: Arc::new(held, GFP_KERNEL).map_err(Error::from)?,
+            mark: siphash13(&MARKS, bytes),
+        };
+        let (used, digest) = (state.bytes, state.digest);
+        let setting = state.get_mut(index).ok_or(EINVAL)?;
+        let was = setting.bytes(entry.key.len());
+        let mark = fresh.mark;
+        let old = setting.shared.replace(fresh);
+        let now = setting.bytes(entry.key.len());
+        let old_mark = old.as_ref().map(|old| old.mark);
+        let used = used.saturating_sub(was).saturating_add(now);
+        let full = used > self.limits.bytes && now > was;
+        let result = if full {
+            Err(Refusal::Bytes(self.limits.bytes))
+        } else {
+            state.bytes = used;
+            self.enforce(state, index, (who, entry.why), origin)
+        };
+        let kept = match &result {
+            Ok(_) => true,
+            Err(Refusal::Bytes(_)) => false,
+            Err(Refusal::Other(error)) if *error == ENOMEM => false,
+            Err(_) => origin == Origin::Elsewhere,
+        };
+        let Some(setting) = state.get_mut(index) else {
+            return Err(EINVAL.into());
+        };
+        if !kept {
+            let now = setting.bytes(entry.key.len());
+            setting.shared = old;
+            let back = setting.bytes(entry.key.len());
+            if !full {
+                state.bytes = state.bytes.saturating_sub(now).saturating_add(back);
+            }
+            return result;
+        }
+        state.digest = digest ^ old_mark.unwrap_or(0) ^ mark;
+        if old_mark.is_none() {
+            state.shared = state.shared.saturating_add(1);
+        }
+        match result {
+            Err(refusal) => {
+                if let Refusal::Other(error) = refusal {
+                    pr_warn!(
+                        "{} can't be set to what the cluster has: error {}\n",
+                        shown(entry.key),
+                        error.to_errno()
+                    );
+                } else {
+                    pr_warn!(
+                        "what the cluster has set of {} is not allowed here\n",
+                        shown(entry.key)
+                    );
+                }
+                Ok(state.version)
+            }
+            done => done,
+        }
+    }
+
+    /// Puts in force what is shared of a setting. Where that can't be and it comes from elsewhere,
+    /// what was in force of the cluster's is so no longer.
+    fn enforce(
+        &self,
+        state: &mut State,
+        index: u32,
+        (who, why): (Who, &[u8]),
+        origin: Origin,
+    ) -> Result<u64, Refusal> {
+        let setting = state.get(index).ok_or(EINVAL)?;
+        let shared = setting.shared.as_ref().ok_or(EINVAL)?;
+        let mut layers = setting.layers.clone();
+        let mut flags = uapi::ANALYTICS_CHANGE_CLUSTER;
+        let mut refused = None;
+        layers.cluster = if shared.gone {
+            flags |= uapi::ANALYTICS_CHANGE_UNSET;
+            None
+        } else {
+            match Self::number(setting, &shared.held.text) {
+                Ok(number) => Some(shared.held.with_number(number)?),
+                Err(bad) => {
+                    refused = Some(Refusal::Value(bad, index));
+                    None
+                }
+            }
+        };
+        let nothing = layers.cluster.is_none() && setting.layers.cluster.is_none();
+        if nothing {
+            return refused.map_or(Ok(state.version), Err);
+        }
+        let about = About {
+            who,
+            why,
+            flags,
+            undoable: false,
+        };
+        let rest = Layers {
+            cluster: None,
+            ..layers.clone()
+        };
+        let was = setting.layers.cluster.is_some();
+        match self.commit(state, index, layers, &about) {
+            Ok(version) => refused.map_or(Ok(version), Err),
+            Err(Refusal::Bytes(limit)) => Err(Refusal::Bytes(limit)),
+            Err(refusal) => {
+                if was && origin == Origin::Elsewhere {
+                    // The older one of the cluster's is nobody's wish any more.
+                    let _ = self.commit(state, index, rest, &about);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// What is shared may be allowed now that it was told what a setting may be.
+    fn settle(&self, state: &mut State, index: u32) -> Result<(), Refusal> {
+        let setting = state.get(index).ok_or(EINVAL)?;
+        let Some(shared) = &setting.shared else {
+            return Ok(());
+        };
+        if shared.gone || setting.layers.cluster.is_some() {
+            return Ok(());
+        }
+        let held = shared.held.clone();
+        if Self::number(setting, &held.text).is_ok() {
+            // Else it stays as it is, and "ls" says so.
+            let about = (held.who, &*held.why);
+            let _ = self.enforce(state, index, about, Origin::Elsewhere);
+        }
+        Ok(())
+    }
+
+    /// What nodes that know the same agree in.
+    pub(crate) fn digest(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.shared, state.digest)
+    }
+
+    /// Gives the entries from the setting numbered `first` on to `take`, as bytes, until that has no
+    /// room; the number of the first setting that was not looked at, `None` if that was all.
+    pub(crate) fn each_shared(
+        &self,
+        first: u32,
+        place: &mut [u8],
+        mut take: impl FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<Option<u32>> {
+        let state = self.lock();
+        let count = u32::try_from(state.all.len()).unwrap_or(u32::MAX);
+        for index in first..count {
+            let Some((key, _)) = self.directory.at(index) else {
+                continue;
+            };
+            let Some(shared) = state.get(index).and_then(|it| it.shared.as_ref()) else {
+                continue;
+            };
+            let length = shared.entry(key).encode(place).ok_or(EINVAL)?;
+            if !take(place.get(..length).ok_or(EINVAL)?)? {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     lib::task,
     proto::{
         analytics::Kind,
+        shared::Entry,
         uapi::{
             self,
             AnalyticsChange, //
@@ -48,6 +49,15 @@ impl Who {
             uid,
             pid,
             comm: task::comm(),
+        }
+    }
+
+    /// A process of another node's.
+    pub(crate) fn remote(entry: &Entry<'_>) -> Self {
+        Who {
+            uid: entry.uid,
+            pid: entry.pid,
+            comm: entry.comm,
         }
     }
 
@@ -112,10 +122,12 @@ impl Held {
     }
 }
 
-/// What was set of a setting: by a person, and by a program. The former is in force where both
-/// are; then a program can set nothing, so that is so only after an undo.
+/// What was set of a setting: for the whole cluster, by a person, and by a program. The first that
+/// is there is in force. Where a person has set something a program can set nothing, so both are
+/// there only after an undo; where the cluster has, nobody can on this node.
 #[derive(Clone, Default)]
 pub(crate) struct Layers {
+    pub(crate) cluster: Option<Arc<Held>>,
     pub(crate) set: Option<Arc<Held>>,
     pub(crate) learnt: Option<Arc<Held>>,
 }
@@ -123,7 +135,42 @@ pub(crate) struct Layers {
 impl Layers {
     /// What is in force, if anything was set.
     pub(crate) fn top(&self) -> Option<&Arc<Held>> {
-        self.set.as_ref().or(self.learnt.as_ref())
+        self.cluster
+            .as_ref()
+            .or(self.set.as_ref())
+            .or(self.learnt.as_ref())
+    }
+}
+
+/// What the cluster has set of a setting, or taken back: the latest that this node knows of,
+/// whether it is allowed here or not.
+pub(crate) struct Shared {
+    pub(crate) stamp: u64,
+    pub(crate) node: u32,
+    pub(crate) gone: bool,
+    pub(crate) held: Arc<Held>,
+    /// Its share of [`State::digest`].
+    pub(crate) mark: u64,
+}
+
+impl Shared {
+    /// As it is told to other nodes.
+    pub(crate) fn entry<'a>(&'a self, key: &'a [u8]) -> Entry<'a> {
+        let held = &*self.held;
+        Entry {
+            stamp: self.stamp,
+            node: self.node,
+            when_ns: held.when_ns,
+            uid: held.who.uid,
+            pid: held.who.pid,
+            comm: held.who.comm,
+            gone: self.gone,
+            // CAST: a small number.
+            source: held.source as u8,
+            key,
+            why: &held.why,
+            text: &held.text,
+        }
     }
 }
 
@@ -136,6 +183,7 @@ pub(crate) struct Setting {
     pub(crate) reader: KVec<u8>,
     pub(crate) initial: Arc<Held>,
     pub(crate) layers: Layers,
+    pub(crate) shared: Option<Shared>,
     /// By a module or a command; else it is a text because somebody set it.
     pub(crate) declared: bool,
     /// A loaded module reads it.
@@ -154,12 +202,15 @@ impl Setting {
     pub(crate) fn bytes(&self, key: usize) -> u64 {
         let held = |held: &Arc<Held>| held.text.len().saturating_add(held.why.len());
         let layers = [&self.layers.set, &self.layers.learnt];
+        // The cluster's value is the very one that is shared, but for its number.
+        let shared = self.shared.as_ref().map(|shared| held(&shared.held));
         let set = layers.into_iter().flatten().map(held);
         let all = [
             key,
             self.words.len(),
             self.reader.len(),
             held(&self.initial),
+            shared.unwrap_or(0),
         ]
         .into_iter()
         .fold(
@@ -186,6 +237,10 @@ pub(crate) struct State {
     pub(crate) bytes: u64,
     pub(crate) refused: u64,
     pub(crate) expired: u64,
+    /// The marks of all that is shared, XOR: nodes with the same know the same.
+    pub(crate) digest: u64,
+    /// How many settings are shared.
+    pub(crate) shared: u64,
     /// The newest last.
     pub(crate) undo: KVec<Undo>,
     /// The changes with the numbers up to `version`, without gaps; a ring when it is full.
@@ -201,6 +256,8 @@ impl State {
             bytes: 0,
             refused: 0,
             expired: 0,
+            digest: 0,
+            shared: 0,
             undo: KVec::new(),
             log: KVVec::new(),
         }

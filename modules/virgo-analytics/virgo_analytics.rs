@@ -13,11 +13,15 @@ mod analytics_exports;
 #[path = "../lib/mod.rs"]
 mod lib;
 #[allow(dead_code, reason = "shared with programs; each module uses a part")]
+#[path = "../../crates/virgo-logic/src/imp/mod.rs"]
+mod logic;
+#[allow(dead_code, reason = "shared with programs; each module uses a part")]
 #[path = "../../crates/virgo-proto/src/imp/mod.rs"]
 mod proto;
 
 mod control;
 mod device;
+mod remote;
 mod settings;
 mod state;
 
@@ -34,6 +38,7 @@ use lib::{
     rcu::Directory,
     service::Registration, //
 };
+use remote::Nodes;
 use settings::{
     Engine,
     Settings, //
@@ -60,12 +65,13 @@ module! {
 }
 virgo_module_version!();
 
-/// Fields are dropped in this order: first the doors close, then the timer stops.
+/// Fields are dropped in this order: first the doors close, then the timers stop.
 #[pin_data]
 struct VirgoAnalytics {
     #[pin]
     device: Device<AnalyticsFile>,
     service: Registration<Control>,
+    _nodes: Arc<Nodes>,
     _watchers: Watchers,
     _opened: Opened,
     _engine: Arc<Engine>,
@@ -88,14 +94,17 @@ impl kernel::InPlaceModule for VirgoAnalytics {
             let settings = Arc::pin_init(settings, GFP_KERNEL)?;
             let key = kernel::static_lock_class!();
             let engine = Arc::pin_init(Engine::new(key, settings), GFP_KERNEL)?;
-            let control = Arc::new(Control::new(engine.clone()), GFP_KERNEL)?;
+            let nodes = Nodes::new(engine.clone())?;
+            let control = Arc::new(Control::new(engine.clone(), nodes.clone()), GFP_KERNEL)?;
             let service = Registration::new(control.clone())?;
             // After the registration: what comes from now on is told, what was there is looked at.
             engine.adopt_all()?;
+            nodes.look();
             Ok(try_pin_init!(Self {
                 _opened: Opened::new(directory),
                 _watchers: watchers,
                 _engine: engine,
+                _nodes: nodes,
                 service,
                 device <- Device::new(control),
             }? Error))

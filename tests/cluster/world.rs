@@ -122,7 +122,8 @@ fn good(outcome: &Outcome, what: &[&str]) -> String {
 pub(crate) struct Cluster(#[allow(dead_code)] MutexGuard<'static, ()>);
 
 impl Cluster {
-    fn new() -> Cluster {
+    /// Nothing is loaded, or looked at.
+    pub(crate) fn new() -> Cluster {
         static ONE: Mutex<()> = Mutex::new(());
         Cluster(ONE.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -463,9 +463,32 @@ fn analytics_rows(rows: &mut Rows) {
         uapi::AnalyticsGet,
         "virgo_analytics_get",
         [
-            size, flags, text, capacity, length, index, kind, number, low, high, version,
-            changed_ns, left_ms, source, uid, pid, state, reserved, comm, key, reader, words,
-            initial, why
+            size,
+            flags,
+            text,
+            capacity,
+            length,
+            index,
+            kind,
+            number,
+            low,
+            high,
+            version,
+            changed_ns,
+            left_ms,
+            source,
+            uid,
+            pid,
+            state,
+            cluster_stamp,
+            cluster_node,
+            reserved,
+            comm,
+            key,
+            reader,
+            words,
+            initial,
+            why
         ]
     );
     layout!(
@@ -473,8 +496,8 @@ fn analytics_rows(rows: &mut Rows) {
         uapi::AnalyticsSet,
         "virgo_analytics_set",
         [
-            size, flags, text, length, source, ttl_ms, kind, version, low, high, limit, reserved,
-            key, words, why
+            size, flags, text, length, source, ttl_ms, kind, version, low, high, limit, reached,
+            nodes, reserved, key, words, why
         ]
     );
     layout!(
@@ -558,6 +581,19 @@ fn analytics_rows(rows: &mut Rows) {
             uapi::ANALYTICS_SET_UNSET.into(),
         ),
         ("VIRGO_ANALYTICS_SET_IF", uapi::ANALYTICS_SET_IF.into()),
+        (
+            "VIRGO_ANALYTICS_SET_CLUSTER",
+            uapi::ANALYTICS_SET_CLUSTER.into(),
+        ),
+        ("VIRGO_ANALYTICS_CLUSTER", uapi::ANALYTICS_CLUSTER.into()),
+        (
+            "VIRGO_ANALYTICS_CLUSTER_REFUSED",
+            uapi::ANALYTICS_CLUSTER_REFUSED.into(),
+        ),
+        (
+            "VIRGO_ANALYTICS_CHANGE_CLUSTER",
+            uapi::ANALYTICS_CHANGE_CLUSTER.into(),
+        ),
         (
             "VIRGO_ANALYTICS_CHANGE_UNSET",
             uapi::ANALYTICS_CHANGE_UNSET.into(),

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value as Json};
-use virgo::analytics::{Analytics, Change, Declaration, Options, Setting, Source, Who};
+use virgo::analytics::{
+    Analytics, Change, Declaration, Here, Options, Pushed, Setting, Source, Who,
+};
 use virgo_proto::analytics::{
     parse_int, whole_items, Conf, Kind, STREAM_RECORD, STREAM_START, VALUE_MAX,
 };
@@ -29,8 +31,13 @@ pub(crate) fn run(command: cli::Analytics, json: bool) -> anyhow::Result<ExitCod
     match command {
         cli::Analytics::Set(options) => set(&options, json),
         cli::Analytics::Get { key, all } => get(&key, all, json),
-        cli::Analytics::Unset { key, why } => {
-            Analytics::open()?.unset(&key, Source::Person, &why)?;
+        cli::Analytics::Unset { key, why, cluster } => {
+            if cluster {
+                let done = Analytics::open()?.unset_cluster(&key, &why)?;
+                pushed(&done, json)?;
+            } else {
+                Analytics::open()?.unset(&key, Source::Person, &why)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         cli::Analytics::Ls { prefix } => list(prefix.as_deref().unwrap_or(""), json),
@@ -44,6 +51,22 @@ pub(crate) fn run(command: cli::Analytics, json: bool) -> anyhow::Result<ExitCod
     }
 }
 
+/// Tells what became of a change for the cluster.
+fn pushed(done: &Pushed, json: bool) -> anyhow::Result<()> {
+    if json {
+        let shown = json!({
+            "version": done.version, "reached": done.reached, "nodes": done.nodes,
+        });
+        writeln!(io::stdout(), "{shown}")?;
+    } else if done.reached < done.nodes {
+        text::remark(&format!(
+            "{} of {} nodes have it now, the others get it when they answer",
+            done.reached, done.nodes
+        ));
+    }
+    Ok(())
+}
+
 fn set(options: &cli::Set, json: bool) -> anyhow::Result<ExitCode> {
     let how = Options {
         why: &options.why,
@@ -51,7 +74,13 @@ fn set(options: &cli::Set, json: bool) -> anyhow::Result<ExitCode> {
         version: options.only_if,
         ..Options::default()
     };
-    let version = Analytics::open()?.set(&options.key, &options.value, &how)?;
+    let settings = Analytics::open()?;
+    if options.cluster {
+        let done = settings.set_cluster(&options.key, &options.value, &how)?;
+        pushed(&done, json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let version = settings.set(&options.key, &options.value, &how)?;
     if json {
         writeln!(io::stdout(), "{}", json!({ "version": version }))?;
     }
@@ -86,6 +115,10 @@ fn setting_json(s: &Setting) -> Json {
         "declared": s.declared, "source": s.source.word(), "who": who_json(s.who.as_ref()),
         "when": seconds(s.when), "why": s.why,
         "left_ms": s.left.map(|left| left.as_millis() as u64), "version": s.version,
+        "cluster": s.cluster.map(|cluster| json!({
+            "version": cluster.stamp, "origin": format!("{:08x}", cluster.node),
+            "state": cluster.state.word(),
+        })),
     })
 }
 
@@ -145,6 +178,11 @@ fn get(key: &str, all: bool, json: bool) -> anyhow::Result<ExitCode> {
         line("expires", &format!("in {} s", left.as_secs()))?;
     }
     line("version", &s.version.to_string())?;
+    if let Some(cluster) = s.cluster {
+        line("cluster", cluster.state.word())?;
+        line("  stamp", &format!("{:016x}", cluster.stamp))?;
+        line("  origin", &format!("{:08x}", cluster.node))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -165,27 +203,45 @@ fn list(prefix: &str, json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", Json::from(all))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&[
+    let mut columns = vec![
         ("SETTING", Align::Left),
         ("VALUE", Align::Left),
         ("ALLOWED", Align::Left),
         ("DEFAULT", Align::Left),
         ("BY", Align::Left),
         ("READER", Align::Left),
-    ]);
+    ];
+    let cluster = all.iter().any(|s| s.cluster.is_some());
+    if cluster {
+        columns.extend([("VERSION", Align::Left), ("ORIGIN", Align::Left)]);
+    }
+    let mut table = Table::new(&columns);
     for s in all {
         let reader = match (s.reader.is_empty(), s.read || !s.declared) {
             (false, false) => format!("({})", s.reader),
             _ => s.reader.clone(),
         };
-        table.row(vec![
+        let mut row = vec![
             s.key.clone(),
             short(&s.value),
             s.allowed(),
             short(&s.initial),
             s.source.word().into(),
             reader,
-        ]);
+        ];
+        if cluster {
+            row.extend(s.cluster.map_or_else(Default::default, |cluster| {
+                let note = match cluster.state {
+                    Here::InForce => String::new(),
+                    state => format!(" ({})", state.word()),
+                };
+                [
+                    format!("{:016x}", cluster.stamp),
+                    format!("{:08x}{note}", cluster.node),
+                ]
+            }));
+        }
+        table.row(row);
     }
     write!(out, "{table}")?;
     Ok(ExitCode::SUCCESS)
@@ -321,12 +377,18 @@ fn change_json(c: &Change) -> Json {
         "version": c.version, "when": seconds(c.when), "source": c.source.word(),
         "who": who_json(c.who.as_ref()), "key": c.key, "before": c.before, "after": c.after,
         "why": c.why, "unset": c.unset, "undo": c.undo, "expired": c.expired,
+        "cluster": c.cluster,
     })
 }
 
 fn change_text(c: &Change) -> String {
     let mut notes = Vec::new();
-    for (there, word) in [(c.unset, "unset"), (c.undo, "undo"), (c.expired, "expired")] {
+    for (there, word) in [
+        (c.cluster, "cluster"),
+        (c.unset, "unset"),
+        (c.undo, "undo"),
+        (c.expired, "expired"),
+    ] {
         if there {
             notes.push(word.to_owned());
         }

@@ -115,6 +115,55 @@ pub struct Setting {
     pub left: Option<Duration>,
     /// The number of the change that made it so; 0: none has.
     pub version: u64,
+    /// What the cluster has set.
+    pub cluster: Option<Cluster>,
+}
+
+/// What the cluster has set of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Cluster {
+    /// The version: the stamp of the setting node's hybrid clock. The same on all nodes that know the
+    /// same.
+    pub stamp: u64,
+    /// The node that set it, as `virgo nodes` numbers it.
+    pub node: u32,
+    /// What is made of it here.
+    pub state: Here,
+}
+
+/// What a node makes of what the cluster has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Here {
+    /// It is in force.
+    InForce,
+    /// It was taken back.
+    TakenBack,
+    /// It is not allowed here, by the setting's range or by the module that reads it.
+    Refused,
+}
+
+impl Here {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Here::InForce => "in force",
+            Here::TakenBack => "taken back",
+            Here::Refused => "refused",
+        }
+    }
+}
+
+/// What became of a value that was set for the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// The number of the change on this node.
+    pub version: u64,
+    /// How many nodes have it, this one among them. The others get it when they answer again.
+    pub reached: u32,
+    /// How many nodes there are.
+    pub nodes: u32,
 }
 
 impl Setting {
@@ -155,6 +204,8 @@ pub struct Change {
     pub undo: bool,
     /// A learnt value's time was over.
     pub expired: bool,
+    /// It was made for the whole cluster.
+    pub cluster: bool,
 }
 
 /// How a value is set.
@@ -288,6 +339,17 @@ fn setting_of(get: &uapi::AnalyticsGet, value: Vec<u8>) -> Setting {
         why: text(&get.why),
         left: (get.left_ms != 0).then(|| Duration::from_millis(get.left_ms)),
         version: get.version,
+        cluster: (get.cluster_stamp != 0).then(|| Cluster {
+            stamp: get.cluster_stamp,
+            node: get.cluster_node,
+            state: if get.state & uapi::ANALYTICS_CLUSTER != 0 {
+                Here::InForce
+            } else if get.state & uapi::ANALYTICS_CLUSTER_REFUSED != 0 {
+                Here::Refused
+            } else {
+                Here::TakenBack
+            },
+        }),
     }
 }
 
@@ -305,6 +367,7 @@ fn change_of(change: &uapi::AnalyticsChange) -> Change {
         unset: has(uapi::ANALYTICS_CHANGE_UNSET),
         undo: has(uapi::ANALYTICS_CHANGE_UNDO),
         expired: has(uapi::ANALYTICS_CHANGE_EXPIRED),
+        cluster: has(uapi::ANALYTICS_CHANGE_CLUSTER),
     }
 }
 
@@ -354,10 +417,14 @@ impl Analytics {
         Ok(all)
     }
 
-    fn change(&self, mut set: uapi::AnalyticsSet, text: &str, what: String) -> Result<u64> {
+    fn change(&self, mut set: uapi::AnalyticsSet, text: &str, what: String) -> Result<Pushed> {
         set.size = size_of::<uapi::AnalyticsSet>() as u32;
         match sys::analytics_set(&self.fd, &mut set, text.as_bytes()) {
-            Ok(()) => Ok(set.version),
+            Ok(()) => Ok(Pushed {
+                version: set.version,
+                reached: set.reached,
+                nodes: set.nodes,
+            }),
             Err(errno) => {
                 let allowed = match (errno, Kind::from_number(set.kind)) {
                     (Errno::RANGE | Errno::INVAL, Some(Kind::Int)) => {
@@ -378,8 +445,24 @@ impl Analytics {
 
     /// Sets a value; the number of the change, or of the last one if it was so already.
     pub fn set(&self, key: &str, value: &str, options: &Options<'_>) -> Result<u64> {
+        self.set_with(key, value, options, 0)
+            .map(|done| done.version)
+    }
+
+    /// Sets a value on all nodes of the cluster; a person or a file does. Those that do not answer
+    /// get it when they do.
+    pub fn set_cluster(&self, key: &str, value: &str, options: &Options<'_>) -> Result<Pushed> {
+        self.set_with(key, value, options, uapi::ANALYTICS_SET_CLUSTER)
+    }
+
+    fn set_with(
+        &self,
+        key: &str,
+        value: &str,
+        options: &Options<'_>,
+        mut flags: u32,
+    ) -> Result<Pushed> {
         let what = format!("set {key} to {value:?}");
-        let mut flags = 0;
         if options.create {
             flags |= uapi::ANALYTICS_SET_CREATE;
         }
@@ -403,9 +486,19 @@ impl Analytics {
     /// Takes back what a person (or a learner) has set; the number of the change, or of the last
     /// one if nothing was.
     pub fn unset(&self, key: &str, source: Source, why: &str) -> Result<u64> {
+        self.unset_with(key, source, why, 0)
+            .map(|done| done.version)
+    }
+
+    /// Takes back what the cluster has set, on all its nodes.
+    pub fn unset_cluster(&self, key: &str, why: &str) -> Result<Pushed> {
+        self.unset_with(key, Source::Person, why, uapi::ANALYTICS_SET_CLUSTER)
+    }
+
+    fn unset_with(&self, key: &str, source: Source, why: &str, flags: u32) -> Result<Pushed> {
         let what = format!("take back what was set of {key}");
         let mut set = uapi::AnalyticsSet {
-            flags: uapi::ANALYTICS_SET_UNSET,
+            flags: uapi::ANALYTICS_SET_UNSET | flags,
             source: source.number(),
             key: key_field(key, &action(&*what))?,
             ..Default::default()

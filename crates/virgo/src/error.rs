@@ -391,6 +391,10 @@ pub fn explain(action: &Action, errno: i32) -> (String, String) {
             "what a person has set stands".into(),
             "\"virgo analytics unset\" takes that back.".into(),
         ),
+        (A::Analytics(_), Errno::REMOTE) => (
+            "the cluster has set it".into(),
+            "Set it for all nodes (--cluster), or take that back with \"virgo analytics unset --cluster\".".into(),
+        ),
         (A::Analytics(_), Errno::STALE) => (
             "it has been changed in between".into(),
             "Look at it, and try again.".into(),

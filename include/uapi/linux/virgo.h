@@ -2036,6 +2036,10 @@ enum virgo_analytics_source {
 #define VIRGO_ANALYTICS_READ		(1U << 0)
 /** In a setting's state: it was declared, by a module or by a command. */
 #define VIRGO_ANALYTICS_DECLARED	(1U << 1)
+/** In a setting's state: the cluster's value is in force. */
+#define VIRGO_ANALYTICS_CLUSTER		(1U << 2)
+/** In a setting's state: the cluster's value is not allowed here. */
+#define VIRGO_ANALYTICS_CLUSTER_REFUSED	(1U << 3)
 
 /**
  * struct virgo_analytics_get - a setting (VIRGO_ANALYTICS_IOC_GET).
@@ -2059,6 +2063,8 @@ enum virgo_analytics_source {
  * @uid: out: who set it; 0xffffffff: no process.
  * @pid: out: that process.
  * @state: out: VIRGO_ANALYTICS_READ and so on.
+ * @cluster_stamp: out: the stamp of the cluster's value; 0: there is none.
+ * @cluster_node: out: the node that set it.
  * @reserved: in: must be zero.
  * @comm: out: that process's name.
  * @key: in without VIRGO_ANALYTICS_GET_INDEX; out: the setting's name.
@@ -2087,7 +2093,9 @@ struct virgo_analytics_get {
 	__u32 uid;
 	__u32 pid;
 	__u32 state;
-	__u64 reserved[2];
+	__u64 cluster_stamp;
+	__u32 cluster_node;
+	__u32 reserved;
 	char comm[16];
 	char key[VIRGO_ANALYTICS_KEY_LEN];
 	char reader[VIRGO_ANALYTICS_READER_LEN];
@@ -2102,6 +2110,8 @@ struct virgo_analytics_get {
 #define VIRGO_ANALYTICS_SET_UNSET	(1U << 1)
 /** In set's flags: only if the setting's version is @version, else ESTALE. */
 #define VIRGO_ANALYTICS_SET_IF		(1U << 2)
+/** In set's flags: on all nodes of the cluster. */
+#define VIRGO_ANALYTICS_SET_CLUSTER	(1U << 3)
 
 /**
  * struct virgo_analytics_set - set a value (VIRGO_ANALYTICS_IOC_SET).
@@ -2109,7 +2119,8 @@ struct virgo_analytics_get {
  * @flags: in: VIRGO_ANALYTICS_SET_ bits.
  * @text: in: address of the value.
  * @length: in: its length, at most VIRGO_ANALYTICS_VALUE_MAX.
- * @source: in: VIRGO_ANALYTICS_BY_PERSON to VIRGO_ANALYTICS_BY_LEARNER.
+ * @source: in: VIRGO_ANALYTICS_BY_PERSON to VIRGO_ANALYTICS_BY_LEARNER; for
+ *	the cluster a person or a file.
  * @ttl_ms: in: from a learner: how long it stands; 0: for good.
  * @kind: out with EINVAL and ERANGE: the setting's kind.
  * @version: in with VIRGO_ANALYTICS_SET_IF; out: the number of this change,
@@ -2118,6 +2129,9 @@ struct virgo_analytics_get {
  * @high: out with ERANGE: the greatest.
  * @limit: out with ENOSPC: how many settings there can be, or how many bytes
  *	for all of them; out with EBUSY: the uid of whose value stands.
+ * @reached: out with VIRGO_ANALYTICS_SET_CLUSTER: how many nodes have the
+ *	value, this one among them.
+ * @nodes: out with VIRGO_ANALYTICS_SET_CLUSTER: how many nodes there are.
  * @reserved: in: must be zero.
  * @key: in: the setting's name.
  * @words: out with ERANGE: a choice's words.
@@ -2127,7 +2141,8 @@ struct virgo_analytics_get {
  * not of the setting's kind, or has a control character in it; ERANGE: it is
  * out of its range; E2BIG: it is too long; EBUSY: a person's value stands
  * against a stream's or a learner's; ESTALE: another change came before;
- * ENOSPC: a limit is reached. An error of the module that reads the setting
+ * EREMOTE: a value of the cluster stands, which is changed for the cluster
+ * alone; ENOSPC: a limit is reached. An error of the module that reads the setting
  * is told as it is, and nothing has changed.
  */
 struct virgo_analytics_set {
@@ -2142,7 +2157,9 @@ struct virgo_analytics_set {
 	__s64 low;
 	__s64 high;
 	__u64 limit;
-	__u64 reserved[2];
+	__u32 reached;
+	__u32 nodes;
+	__u64 reserved;
 	char key[VIRGO_ANALYTICS_KEY_LEN];
 	char words[VIRGO_ANALYTICS_WORDS_LEN];
 	char why[VIRGO_ANALYTICS_WHY_LEN];
@@ -2188,6 +2205,8 @@ struct virgo_analytics_define {
 #define VIRGO_ANALYTICS_CHANGE_UNDO	(1U << 1)
 /** In a change's flags: a learnt value's time was over. */
 #define VIRGO_ANALYTICS_CHANGE_EXPIRED	(1U << 2)
+/** In a change's flags: it was made for the whole cluster. */
+#define VIRGO_ANALYTICS_CHANGE_CLUSTER	(1U << 3)
 
 /**
  * struct virgo_analytics_change - a change that was made.

@@ -76,6 +76,7 @@ use crate::{
         HEADER,
         TAG, //
     },
+    setting_table,
 };
 
 /// Between two signs of life that are asked for.
@@ -412,6 +413,7 @@ impl Peer {
 
     fn set_state(&self, state: State, error: Option<Text>) {
         let mut life = self.life.lock();
+        let came = life.state == State::Down && state == State::Up;
         if life.state != state {
             let (id, word) = (self.target.id, state.word());
             event::tell(Module::Core, b"node", format_args!("{id} {word}"));
@@ -420,6 +422,10 @@ impl Peer {
         }
         if let Some(error) = error {
             life.error = error;
+        }
+        drop(life);
+        if came {
+            setting_table::node_up();
         }
     }
 

@@ -24,7 +24,8 @@ pub(crate) enum Analytics {
     /// What a person has set stands: a stream or a learner can't change it until it is unset.
     #[command(after_long_help = "Examples:\n\n\
       virgo analytics set mempool.memory_limit 512M\n\
-      virgo analytics set kernel_analytics1 v1 --new")]
+      virgo analytics set kernel_analytics1 v1 --new\n\
+      virgo analytics set --cluster cpupool.policy random   on all nodes")]
     Set(Set),
     /// Print a value, or (--all) all there is to know of it
     #[command(after_long_help = "Examples:\n\n\
@@ -38,15 +39,23 @@ pub(crate) enum Analytics {
         all: bool,
     },
     /// Take back what was set; the default is in force again
-    #[command(after_long_help = "Example:\n\n  virgo analytics unset profiler.rate")]
+    #[command(after_long_help = "Examples:\n\n\
+      virgo analytics unset profiler.rate\n\
+      virgo analytics unset --cluster cpupool.policy")]
     Unset {
         /// The setting
         key: String,
         /// Why, for those who look at it later
         #[arg(long, default_value = "")]
         why: String,
+        /// What was set for the cluster, on all its nodes
+        #[arg(long)]
+        cluster: bool,
     },
     /// List the settings
+    ///
+    /// Where the cluster has set something, there are two columns more: the version, which is the same
+    /// on all nodes that know the same, and the node it comes from.
     #[command(after_long_help = "Examples:\n\n\
       virgo analytics ls\n\
       virgo analytics ls mempool.\n\
@@ -134,6 +143,9 @@ pub(crate) struct Set {
     /// Only if the setting's version is this ("get --all" shows it)
     #[arg(long, value_name = "VERSION")]
     pub(crate) only_if: Option<u64>,
+    /// On all nodes of the cluster, those that are away now when they are back
+    #[arg(long)]
+    pub(crate) cluster: bool,
 }
 
 /// What a value may be.

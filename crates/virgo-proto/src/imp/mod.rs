@@ -31,5 +31,6 @@ pub mod node;
 pub mod p9;
 pub mod program;
 pub mod qlog;
+pub mod shared;
 pub mod trace;
 pub mod uapi;

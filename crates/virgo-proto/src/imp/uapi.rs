@@ -141,18 +141,26 @@ pub const ANALYTICS_GET_INDEX: u32 = 1 << 0;
 pub const ANALYTICS_READ: u32 = 1 << 0;
 /// In a setting's state: it was declared, by a module or by a command.
 pub const ANALYTICS_DECLARED: u32 = 1 << 1;
+/// In a setting's state: the cluster's value is in force.
+pub const ANALYTICS_CLUSTER: u32 = 1 << 2;
+/// In a setting's state: the cluster's value is not allowed here.
+pub const ANALYTICS_CLUSTER_REFUSED: u32 = 1 << 3;
 /// In set's flags: a setting that is not there is made, as a text.
 pub const ANALYTICS_SET_CREATE: u32 = 1 << 0;
 /// In set's flags: take back what was set; the value below it is in force.
 pub const ANALYTICS_SET_UNSET: u32 = 1 << 1;
 /// In set's flags: only if the setting's version is version, else ESTALE.
 pub const ANALYTICS_SET_IF: u32 = 1 << 2;
+/// In set's flags: on all nodes of the cluster.
+pub const ANALYTICS_SET_CLUSTER: u32 = 1 << 3;
 /// In a change's flags: what was set was taken back.
 pub const ANALYTICS_CHANGE_UNSET: u32 = 1 << 0;
 /// In a change's flags: it took a change back.
 pub const ANALYTICS_CHANGE_UNDO: u32 = 1 << 1;
 /// In a change's flags: a learnt value's time was over.
 pub const ANALYTICS_CHANGE_EXPIRED: u32 = 1 << 2;
+/// In a change's flags: it was made for the whole cluster.
+pub const ANALYTICS_CHANGE_CLUSTER: u32 = 1 << 3;
 /// Any text.
 pub const ANALYTICS_TEXT: u32 = 0;
 /// A whole number; K, M, G, T are powers of 1024.
@@ -1624,8 +1632,12 @@ pub struct AnalyticsGet {
     pub pid: u32,
     /// Out: `VIRGO_ANALYTICS_READ` and so on.
     pub state: u32,
+    /// Out: the stamp of the cluster's value; 0: there is none.
+    pub cluster_stamp: u64,
+    /// Out: the node that set it.
+    pub cluster_node: u32,
     /// In: must be zero.
-    pub reserved: [u64; 2],
+    pub reserved: u32,
     /// Out: that process's name.
     pub comm: [u8; 16],
     /// In without `VIRGO_ANALYTICS_GET_INDEX`; out: the setting's name.
@@ -1660,7 +1672,9 @@ impl Default for AnalyticsGet {
             uid: 0,
             pid: 0,
             state: 0,
-            reserved: [0; 2],
+            cluster_stamp: 0,
+            cluster_node: 0,
+            reserved: 0,
             comm: [0; 16],
             key: [0; ANALYTICS_KEY_LEN],
             reader: [0; ANALYTICS_READER_LEN],
@@ -1683,7 +1697,8 @@ pub struct AnalyticsSet {
     pub text: u64,
     /// In: its length, at most `VIRGO_ANALYTICS_VALUE_MAX`.
     pub length: u32,
-    /// In: `VIRGO_ANALYTICS_BY_PERSON` to `VIRGO_ANALYTICS_BY_LEARNER`.
+    /// In: `VIRGO_ANALYTICS_BY_PERSON` to `VIRGO_ANALYTICS_BY_LEARNER`; for the cluster a person or a
+    /// file.
     pub source: u32,
     /// In: from a learner: how long it stands; 0: for good.
     pub ttl_ms: u32,
@@ -1699,8 +1714,12 @@ pub struct AnalyticsSet {
     /// Out with ENOSPC: how many settings there can be, or how many bytes for all of them; out
     /// with EBUSY: the uid of whose value stands.
     pub limit: u64,
+    /// Out with `VIRGO_ANALYTICS_SET_CLUSTER`: how many nodes have the value, this one among them.
+    pub reached: u32,
+    /// Out with `VIRGO_ANALYTICS_SET_CLUSTER`: how many nodes there are.
+    pub nodes: u32,
     /// In: must be zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
     /// In: the setting's name.
     pub key: [u8; ANALYTICS_KEY_LEN],
     /// Out with ERANGE: a choice's words.
@@ -1723,7 +1742,9 @@ impl Default for AnalyticsSet {
             low: 0,
             high: 0,
             limit: 0,
-            reserved: [0; 2],
+            reached: 0,
+            nodes: 0,
+            reserved: 0,
             key: [0; ANALYTICS_KEY_LEN],
             words: [0; ANALYTICS_WORDS_LEN],
             why: [0; ANALYTICS_WHY_LEN],
