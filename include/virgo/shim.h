@@ -55,6 +55,7 @@ int virgo_shim_may_administer(const struct file *opener);
 int virgo_shim_observer(const struct file *opener, u32 *uid);
 int virgo_shim_owned_by(u32 uid);
 void virgo_shim_task_ids(struct task_struct *task, int vpid[2], int pid[2]);
+int virgo_shim_in_task(void);
 
 void virgo_shim_wait_for_stop(void);
 

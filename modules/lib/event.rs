@@ -59,11 +59,12 @@ impl EventId {
 
 /// An event, as it crosses the boundary of modules.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct RawEvent {
     /// A `Module`; without a kind, the subject is a message.
     module: u32,
-    cause_node: u32,
-    cause_stamp: u64,
+    pub(crate) cause_node: u32,
+    pub(crate) cause_stamp: u64,
     kind: *const u8,
     kind_len: usize,
     subject: *const u8,
@@ -109,7 +110,8 @@ pub fn wanted(module: Module) -> bool {
 /// Tells of an event, if it is [`wanted`]. `NONE` if it was not, or was dropped.
 ///
 /// `kind` is a short word ("put"); `subject` says of what, any bytes; together at most
-/// [`TEXT_MAX`], the rest of the subject is left out. `cause` is the event that led to this one.
+/// [`TEXT_MAX`], the rest of the subject is left out. `cause` is the event that led to this one;
+/// where it is `NONE` and the thread serves a request of another node, that is taken for it.
 /// Any context but NMIs and the scheduler's; never sleeps.
 #[inline]
 pub fn log(module: Module, kind: &[u8], subject: &[u8], cause: EventId) -> EventId {
@@ -134,6 +136,16 @@ pub fn log(module: Module, kind: &[u8], subject: &[u8], cause: EventId) -> Event
 /// Tells of an event with a subject that is to be formatted, which is done only if the event is
 /// wanted: `tell(Module::Core, b"node", fmt!("{} up", id))`. As [`log`].
 pub fn tell(module: Module, kind: &[u8], subject: fmt::Arguments<'_>) -> EventId {
+    tell_of(module, kind, subject, EventId::NONE)
+}
+
+/// As [`tell`], of an event that another led to.
+pub fn tell_of(
+    module: Module,
+    kind: &[u8],
+    subject: fmt::Arguments<'_>,
+    cause: EventId,
+) -> EventId {
     if !wanted(module) {
         return EventId::NONE;
     }
@@ -144,7 +156,7 @@ pub fn tell(module: Module, kind: &[u8], subject: fmt::Arguments<'_>) -> EventId
     // What does not fit is left out.
     let _ = text.write_fmt(subject);
     let bytes = text.bytes.get(..text.length).unwrap_or(&[]);
-    log(module, kind, bytes, EventId::NONE)
+    log(module, kind, bytes, cause)
 }
 
 /// Sends a message in the original's words ("eventnet_edgemsg#1#2#"), of at most [`TEXT_MAX`] bytes.

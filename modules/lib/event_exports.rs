@@ -18,7 +18,8 @@ use kernel::{
             Release, //
         },
         rcu, //
-    }, //
+    },
+    task::Task, //
 };
 
 use crate::{
@@ -28,12 +29,18 @@ use crate::{
             enobufs, //
         },
         event::{
+            wanted,
+            EventId,
             RawEvent,
             SinkOps,
             SKEW_MAX_NS,
             TEXT_MAX, //
         },
-        service::ABI,
+        service::{
+            Module,
+            ABI, //
+        },
+        task::in_task,
         time::realtime_fast_ns, //
     },
     logic::hlc,
@@ -52,6 +59,76 @@ crate::virgo_export!(virgo_core_event_mask);
 ///
 /// Null, or a box that is freed only after it was taken out and an RCU grace period has passed.
 static SINK: Atomic<*mut SinkOps> = Atomic::new(ptr::null_mut());
+
+/// Whether a module's requests to other nodes are to be events. Those of the two that ask all the
+/// time, for their own ends, are not: telling of what eventnet sends would be sent again.
+pub(crate) fn requests_wanted(module: Module) -> bool {
+    !matches!(module, Module::Eventnet | Module::Analytics) && wanted(module)
+}
+
+/// What a thread is doing because of an event.
+struct Led {
+    /// Its task; 0: the place is free.
+    task: Atomic<usize>,
+    stamp: Atomic<u64>,
+    node: Atomic<u32>,
+}
+
+/// How many threads can do something because of an event, and have that told.
+const LED: usize = 64;
+
+/// The threads that serve requests of other nodes.
+static PLACES: [Led; LED] = [const {
+    Led {
+        task: Atomic::new(0),
+        stamp: Atomic::new(0),
+        node: Atomic::new(0),
+    }
+}; LED];
+/// How many of the places are taken.
+static TAKEN: Atomic<u32> = Atomic::new(0);
+
+/// This thread.
+fn current() -> usize {
+    Task::current_raw().addr()
+}
+
+/// What this thread does comes of an event, until the value is dropped, in the same thread.
+pub(crate) struct Leading(&'static Led);
+
+impl Leading {
+    /// Of this event. `None` where too many threads have one.
+    pub(crate) fn new(event: EventId) -> Option<Self> {
+        let me = current();
+        let place = PLACES.iter().find(|place| {
+            // Relaxed: what is in it is for this thread alone.
+            place.task.load(Relaxed) == 0 && place.task.cmpxchg(0, me, Relaxed).is_ok()
+        })?;
+        place.node.store(event.node, Relaxed);
+        place.stamp.store(event.stamp, Relaxed);
+        TAKEN.fetch_add(1_u32, Relaxed);
+        Some(Leading(place))
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.stamp.store(0, Relaxed);
+        self.0.task.store(0, Relaxed);
+        TAKEN.fetch_sub(1_u32, Relaxed);
+    }
+}
+
+/// What led to what this thread does, if that is known: the stamp and the node.
+fn leading() -> Option<(u64, u32)> {
+    if TAKEN.load(Relaxed) == 0 || !in_task() {
+        return None;
+    }
+    let me = current();
+    let place = PLACES.iter().find(|place| place.task.load(Relaxed) == me)?;
+    let stamp = place.stamp.load(Relaxed);
+    (stamp != 0).then(|| (stamp, place.node.load(Relaxed)))
+}
 
 /// The node's last stamp.
 static CLOCK: Atomic<u64> = Atomic::new(0);
@@ -103,6 +180,16 @@ pub(crate) unsafe extern "C" fn virgo_core_event_log(event: *const RawEvent) -> 
     let Some(ops) = (unsafe { ops.as_ref() }) else {
         return 0;
     };
+    // SAFETY: By the safety requirements.
+    let raw = unsafe { &*event };
+    if raw.cause_stamp == 0 {
+        if let Some((stamp, node)) = leading() {
+            let mut caused = *raw;
+            (caused.cause_stamp, caused.cause_node) = (stamp, node);
+            // SAFETY: As below.
+            return unsafe { (ops.log)(ops.context, &caused) };
+        }
+    }
     // SAFETY: The context lives until the sink is detached, which waits for RCU.
     unsafe { (ops.log)(ops.context, event) }
 }

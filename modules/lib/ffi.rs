@@ -202,6 +202,7 @@ extern "C" {
     );
 
     pub(super) fn virgo_shim_wait_for_stop();
+    pub(super) fn virgo_shim_in_task() -> c_int;
     pub(super) fn virgo_shim_open_in(
         root: *const c_char,
         name: *const c_char,

@@ -146,22 +146,33 @@ fn word_of(bytes: &[u8]) -> u64 {
         .map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
+/// The last bytes of a name that are not in its whole words, with some before them, as a number.
+/// Names of one length have the same only if these bytes are the same.
+#[inline]
+fn last_of(key: &[u8]) -> u64 {
+    if let Some(bytes) = key.last_chunk::<8>() {
+        return u64::from_ne_bytes(*bytes);
+    }
+    let half = |bytes: Option<&[u8; 4]>| bytes.map(|bytes| u32::from_ne_bytes(*bytes).into());
+    let halves: (Option<u64>, Option<u64>) = (half(key.first_chunk()), half(key.last_chunk()));
+    if let (Some(low), Some(high)) = halves {
+        return low | high << 32;
+    }
+    key.iter()
+        .fold(0, |last, byte| (last << 8) | u64::from(*byte))
+}
+
 /// Mixes a name into a number. Names come from who may set settings, so a hash that nobody can
 /// force to collide is not needed; the seed is there so that nobody relies on the order.
 fn hash(seed: u64, key: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     // CAST: usize fits u64.
     let mut state = seed ^ key.len() as u64;
-    let mut words = key.chunks_exact(8);
-    for word in words.by_ref() {
+    for word in key.chunks_exact(8) {
         state = (state ^ word_of(word)).wrapping_mul(FACTOR);
         state ^= state >> 32;
     }
-    let mut last = 0;
-    for byte in words.remainder() {
-        last = (last << 8) | u64::from(*byte);
-    }
-    state = (state ^ last).wrapping_mul(FACTOR);
+    state = (state ^ last_of(key)).wrapping_mul(FACTOR);
     state ^ (state >> 29)
 }
 
@@ -171,14 +182,9 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }
-    let (mut one, mut other) = (one.chunks_exact(8), other.chunks_exact(8));
-    let equal = |(a, b): (&[u8], &[u8])| word_of(a) == word_of(b);
-    one.by_ref().zip(other.by_ref()).all(equal)
-        && one
-            .remainder()
-            .iter()
-            .zip(other.remainder())
-            .all(|(a, b)| a == b)
+    let words = one.chunks_exact(8).zip(other.chunks_exact(8));
+    let mut equal = words.map(|(a, b)| word_of(a) == word_of(b));
+    last_of(one) == last_of(other) && equal.all(|equal| equal)
 }
 
 impl<T> Directory<T> {

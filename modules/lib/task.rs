@@ -269,6 +269,12 @@ pub fn may_administer(opener: Option<&File>) -> bool {
     unsafe { ffi::virgo_shim_may_administer(opener_ptr(opener)) != 0 }
 }
 
+/// Whether the caller runs for its own thread, and not in an interrupt. Any context.
+pub fn in_task() -> bool {
+    // SAFETY: The function has no preconditions.
+    unsafe { ffi::virgo_shim_in_task() != 0 }
+}
+
 /// Has the caller CAP_SYS_ADMIN?
 pub fn is_admin() -> bool {
     // SAFETY: Takes any capability's number. CAST: 21, a constant.

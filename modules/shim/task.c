@@ -313,3 +313,15 @@ void virgo_shim_task_ids(struct task_struct *task, int vpid[2], int pid[2])
 	pid[1] = task->pid;
 }
 EXPORT_SYMBOL_NS_GPL(virgo_shim_task_ids, "VIRGO");
+
+/**
+ * virgo_shim_in_task - does the caller run for its own thread?
+ *
+ * Returns 0 in an interrupt, also in a soft one. In C because in_task() is a
+ * macro. Context: any.
+ */
+int virgo_shim_in_task(void)
+{
+	return in_task();
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_in_task, "VIRGO");

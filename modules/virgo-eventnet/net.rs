@@ -34,6 +34,7 @@ use crate::{
         procfs::ProcFile, //
     },
     logic::event_ring::{
+        pack,
         Pushed,
         Record as Words,
         Ring,
@@ -212,23 +213,14 @@ impl Net {
         let subject = event.subject();
         let subject = subject.get(..room).unwrap_or(subject);
         let mut words: Words = [0; WORDS];
-        let mut text = [0_u8; TEXT_MAX];
-        let used = kind.len().saturating_add(subject.len());
-        if let Some((front, rest)) = text.split_at_mut_checked(kind.len()) {
-            front.copy_from_slice(kind);
-            if let Some(place) = rest.get_mut(..subject.len()) {
-                place.copy_from_slice(subject);
-            }
-        }
         // CAST: both are at most `TEXT_MAX`.
         let lengths = (kind.len() as u64) << 32 | (subject.len() as u64) << 40;
         let [first, second, third, rest @ ..] = &mut words;
         *first = stamp;
         *second = cause.stamp;
         *third = u64::from(cause.node) | lengths;
-        for (word, bytes) in rest.iter_mut().zip(text.chunks_exact(8)) {
-            *word = bytes.first_chunk().copied().map_or(0, u64::from_le_bytes);
-        }
+        let used = pack(rest, 0, kind);
+        let used = pack(rest, used, subject);
         let full = HEAD_WORDS.saturating_add(used.div_ceil(8));
         match ring.ring.push(&ring.slots, &words, full) {
             Pushed::At(position) => Some((stamp, position)),

@@ -361,9 +361,9 @@ fn frames_are_from_who_holds_the_key_and_in_turn() {
     // It works as it should, to begin with.
     let mut client = Client::connect(&key, other, me).expect("let in");
     let request = |operation, id| Header {
-        kind: Kind::Request,
         id,
         words: [MODULE, operation, 4096, 1000],
+        ..plain(Kind::Request)
     };
     client.send(&request(1, 7), b"hello");
     let (header, payload) = client.receive().expect("an answer");
@@ -447,9 +447,9 @@ fn damaged_sessions_do_no_harm() {
     let (me, other) = cluster.pose();
     let served = cluster.served_here();
     let request = Header {
-        kind: Kind::Request,
         id: 5,
         words: [MODULE, 1, 4096, 1000],
+        ..plain(Kind::Request)
     };
     let payload = b"sixteen bytes...";
     let length = HEADER + payload.len() + TAG;
@@ -487,7 +487,7 @@ fn damaged_sessions_do_no_harm() {
         let mut state = seed;
         let noise: Vec<u8> = (0..300)
             .map(|index| match index {
-                0..5 if seed % 2 == 0 => b"VRGO\x01"[index],
+                0..5 if seed % 2 == 0 => b"VRGO\x02"[index],
                 _ => virgo_logic_next(&mut state),
             })
             .collect();

@@ -21,11 +21,7 @@ fn tag(key: &[u8], pieces: &[&[u8]]) -> [u8; 32] {
 
 /// A header without numbers.
 pub(crate) fn plain(kind: Kind) -> Header {
-    Header {
-        kind,
-        id: 0,
-        words: [0; 4],
-    }
+    Header::plain(kind)
 }
 
 /// A frame without a tag.
@@ -96,8 +92,8 @@ impl Client {
         let (hello, challenge) = (&hello[HEADER..], &challenge[HEADER..]);
         let answer = Hello::parse(challenge).expect("a challenge");
         assert_eq!((answer.from, answer.to), (to, from));
-        client.outbound.0 = tag(key, &[b"VIRGO 1 connector", hello, challenge]);
-        client.inbound.0 = tag(key, &[b"VIRGO 1 acceptor.", hello, challenge]);
+        client.outbound.0 = tag(key, &[b"VIRGO 2 connector", hello, challenge]);
+        client.inbound.0 = tag(key, &[b"VIRGO 2 acceptor.", hello, challenge]);
         client.send(&plain(Kind::Proof), b"");
         match client.receive()? {
             (

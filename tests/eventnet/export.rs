@@ -25,8 +25,12 @@ fn events_by_the_command() {
     virgo(&["events", "log", "edge", "sale", "invoice"]);
     Client::connect().update("eventnet_edgemsg#invoice#payment#");
     assert_eq!(
-        virgo(&["events", "order"]),
+        virgo(&["events", "order", "--original"]),
         "0 - sale \n1 - invoice \n2 - payment \n"
+    );
+    assert_eq!(
+        virgo(&["events", "order"]),
+        "0 - sale (alice,bob,shop)\n1 - invoice\n2 - payment\n"
     );
     assert_eq!(
         virgo(&["events", "path", "sale", "payment"])

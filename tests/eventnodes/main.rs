@@ -6,7 +6,7 @@
 #[path = "../cluster/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -145,6 +145,160 @@ fn events_of_all_nodes_make_one_graph() {
     // What came from one node is not sent on, and not sent back.
     assert_eq!(stat(&cluster, 1, "received"), 0);
     ended(&cluster);
+}
+
+/// Memory, calls, files and requests on three nodes whose clocks are minutes apart: one graph
+/// without a cycle, in which what was done for another node has come of that node's request, and
+/// whose order is each node's own.
+#[test]
+fn a_mixed_run_makes_one_graph() {
+    let cluster = Cluster::up();
+    sh(&cluster, 3, "date -s '+7 minutes'");
+    sh(&cluster, 1, "date -s '-5 minutes'");
+    for node in 1..=3 {
+        sh(
+            &cluster,
+            node,
+            &format!(
+                "[ ! -e /sys/module/virgo_eventnet ] || rmmod virgo_eventnet; \
+                 rm -rf {FOLDER}; mkdir -p {FOLDER} /srv/files; \
+                 insmod /virgo/ko/virgo-eventnet.ko folder={FOLDER} flush_ms=1 \
+                     modules=core,mempool,cpupool,queue,cloudfs && \
+                 insmod /virgo/ko/virgo-mempool.ko && \
+                 insmod /virgo/ko/virgo-cpupool.ko && insmod /virgo/ko/virgo-example.ko && \
+                 insmod /virgo/ko/virgo-queue.ko && \
+                 insmod /virgo/ko/virgo-cloudfs.ko root=/srv/files"
+            ),
+        );
+        if node != COLLECTOR {
+            let collector = format!("{}:40000", ADDRESSES[COLLECTOR - 1]);
+            cluster.virgo(node, &["events", "set", "--collector", &collector]);
+        }
+    }
+    std::thread::scope(|scope| {
+        for node in 1..=3 {
+            let (cluster, next) = (&cluster, ADDRESSES[node % 3]);
+            scope.spawn(move || {
+                let script = format!(
+                    "set -e; for i in 1 2 3 4 5; do \
+                     block=$(virgo mem malloc 4K --node {next}:40000); \
+                     virgo mem set $block hello; virgo mem free $block; \
+                     virgo mem put key{node}$i value; virgo mem take key{node}$i >/dev/null; \
+                     virgo call --node {next} example_sum 1 2 >/dev/null; \
+                     virgo queue put mail request$i >/dev/null; \
+                     printf 'virgo_cloud_open(/f%s)\\r\\n' $i | nc -w 5 127.0.0.1 50000 >/dev/null; \
+                     done"
+                );
+                sh(cluster, node, &script);
+            });
+        }
+    });
+    // All that two of them have said is with the third.
+    for node in [1, 3] {
+        assert!(wait_until(PATIENCE, || stat(&cluster, node, "behind") == 0
+            && stat(&cluster, node, "events")
+                == arrived_events(&cluster, COLLECTOR, &cluster.id(node))));
+    }
+    cluster.virgo(COLLECTOR, &["events", "cycles"]);
+    let mut all: BTreeMap<String, Value> = BTreeMap::new();
+    for line in cluster
+        .virgo(COLLECTOR, &["events", "ls", "--json"])
+        .lines()
+    {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(event["what"], "event", "{event}");
+        all.insert(event["event"].as_str().expect("a name").into(), event);
+    }
+    let order: Vec<String> = cluster
+        .virgo(COLLECTOR, &["events", "order", "--original"])
+        .lines()
+        .map(|line| line.split(" - ").nth(1).expect("a name").trim().to_owned())
+        .collect();
+    assert_eq!(order.len(), all.len());
+    let place: BTreeMap<&str, usize> = order
+        .iter()
+        .enumerate()
+        .map(|(index, name)| (name.as_str(), index))
+        .collect();
+    // Of each module and node there is something, and causes are before what they led to.
+    let mut kinds: BTreeSet<(String, String, String)> = BTreeSet::new();
+    let mut between = BTreeMap::new();
+    for (name, event) in &all {
+        let word = |key: &str| event[key].as_str().expect("a word").to_owned();
+        kinds.insert((word("node"), word("module"), word("kind")));
+        for cause in event["causes"].as_array().into_iter().flatten() {
+            let cause = cause.as_str().expect("a name");
+            assert!(place[cause] < place[name.as_str()], "{cause} led to {name}");
+            let cause = &all[cause];
+            assert!(cause["stamp"].as_u64() < event["stamp"].as_u64());
+            assert_eq!(cause["module"], event["module"]);
+            let step = (word("module"), word("kind"), cause["kind"].to_string());
+            *between.entry(step).or_insert(0) += 1;
+            if word("kind") == "serve" {
+                assert_ne!(cause["node"], event["node"]);
+            }
+        }
+        // What is served has a cause, and it is there.
+        if word("kind") == "serve" {
+            assert_eq!(event["causes"].as_array().map(Vec::len), Some(1), "{event}");
+        }
+    }
+    let count = |module: &str, kind: &str, cause: &str| {
+        let step = (module.to_owned(), kind.to_owned(), format!("\"{cause}\""));
+        between.get(&step).copied().unwrap_or(0)
+    };
+    // Fifteen blocks were made, set and freed on another node.
+    assert_eq!(count("mempool", "malloc", "serve"), 15, "{between:?}");
+    assert_eq!(count("mempool", "free", "serve"), 15, "{between:?}");
+    assert!(count("mempool", "serve", "call") >= 45, "{between:?}");
+    assert!(count("cpupool", "serve", "call") >= 15, "{between:?}");
+    for node in 1..=3 {
+        let node_word = format!("n{}", cluster.id(node));
+        for (module, kind) in [
+            ("mempool", "call"),
+            ("mempool", "malloc"),
+            ("cpupool", "serve"),
+            ("queue", "put"),
+            ("cloudfs", "open"),
+        ] {
+            let wanted = (node_word.clone(), module.to_owned(), kind.to_owned());
+            assert!(kinds.contains(&wanted), "{wanted:?}: {kinds:?}");
+        }
+        // Its own journal, in the order in which it was written, and the collector's order.
+        let own: Vec<String> = cluster
+            .virgo(node, &["events", "order", "--json"])
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+            .filter(|event| event["node"] == node_word.as_str())
+            .map(|event| event["event"].as_str().expect("a name").to_owned())
+            .collect();
+        let here: Vec<&String> = order
+            .iter()
+            .filter(|name| all[*name]["node"] == node_word.as_str())
+            .collect();
+        assert_eq!(own.iter().collect::<Vec<_>>(), here);
+    }
+    sh(&cluster, 3, "date -s '-7 minutes'");
+    sh(&cluster, 1, "date -s '+5 minutes'");
+    for node in 1..=3 {
+        sh(
+            &cluster,
+            node,
+            "for m in cloudfs queue example cpupool mempool eventnet; do \
+             rmmod virgo_$m || exit 1; done",
+        );
+    }
+}
+
+/// How many events of a node are in another's journal.
+fn arrived_events(cluster: &Cluster, at: usize, of: &str) -> u64 {
+    let node = format!("n{of}");
+    let text = cluster.virgo(at, &["events", "ls", "--json"]);
+    let events = text.lines().filter(|line| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        event["node"] == node.as_str()
+    });
+    events.count() as u64
 }
 
 /// The collecting node does not answer for a while, then dies and comes back: what was

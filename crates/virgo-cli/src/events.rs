@@ -23,7 +23,7 @@ use virgo::Control;
 use crate::cli::events as cli;
 use crate::stop;
 use crate::text::{self, Align, Table};
-use graph::{module_word, Events};
+use graph::{module_word, Event, Events, Name, What};
 
 pub(crate) fn run(
     command: cli::Events,
@@ -46,7 +46,9 @@ pub(crate) fn run(
             all.sort_by_key(|index| events.graph[*index].id);
             list(&events, &all, json, &mut stdout())
         }
-        cli::Events::Order { output } => order(&load(source)?, output.as_deref(), json),
+        cli::Events::Order { output, original } => {
+            order(&load(source)?, output.as_deref(), original, json)
+        }
         cli::Events::Path { from, to } => {
             let events = load(source)?;
             let (start, end) = (find(&events, &from)?, find(&events, &to)?);
@@ -244,7 +246,16 @@ fn list(
     for index in chosen {
         let event = &events.graph[*index];
         if json {
-            writeln!(out, "{}", forms::event_json(event))?;
+            let mut all = forms::event_json(event);
+            let causes: Vec<String> = events
+                .graph
+                .neighbors_directed(*index, Direction::Incoming)
+                .map(|cause| events.graph[cause].name.to_string())
+                .collect();
+            if !causes.is_empty() {
+                all["causes"] = causes.into();
+            }
+            writeln!(out, "{all}")?;
         } else {
             let name = event.name.to_string();
             let label = event.label();
@@ -269,15 +280,34 @@ fn ordered(events: &Events) -> anyhow::Result<Vec<NodeIndex<u32>>> {
     })
 }
 
-fn order(events: &Events, output: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+/// What is said of an event behind its name: where it happened and what it was, or who partook.
+fn about(event: &Event) -> String {
+    let label = event.label();
+    match (&event.name, &event.what) {
+        (_, What::Unknown) => String::new(),
+        (Name::Module(_), _) => format!("{} {label}", event.node()),
+        (Name::Own(name), _) => label.strip_prefix(&**name).unwrap_or(&label).to_owned(),
+    }
+}
+
+fn order(
+    events: &Events,
+    output: Option<&Path>,
+    original: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let order = ordered(events)?;
+    let original = original || output.is_some();
     let write = |out: &mut dyn Write| -> io::Result<()> {
         for (index, node) in order.iter().enumerate() {
             let event = &events.graph[*node];
             if json {
                 writeln!(out, "{}", forms::event_json(event))?;
-            } else {
+            } else if original {
                 writeln!(out, "{index} - {} ", event.name)?;
+            } else {
+                let line = format!("{index} - {} {}", event.name, about(event).trim());
+                writeln!(out, "{}", line.trim_end())?;
             }
         }
         out.flush()

@@ -190,8 +190,12 @@ fn the_originals_files() {
     write("EventNetEdges.txt", "e1,e2\n\0e3,e1\n\0");
     let path = folder.path().to_str().expect("text");
     assert_eq!(
-        text(&virgo(&["--text", path, "order"])),
+        text(&virgo(&["--text", path, "order", "--original"])),
         "0 - e3 \n1 - e1 \n2 - e2 \n"
+    );
+    assert_eq!(
+        text(&virgo(&["--text", path, "order"])),
+        "0 - e3 (p31,p32)\n1 - e1 (p11,p12)#(p12,p13)\n2 - e2 (p21,p22)\n"
     );
     let out = folder.path().join("EventNetOrdering.txt");
     text(&virgo(&[

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use proptest::prelude::*;
-use virgo_logic::event_ring::{Pushed, Record, Ring, Slot, WORDS};
+use virgo_logic::event_ring::{pack, Pushed, Record, Ring, Slot, WORDS};
 
 fn slots(count: u64) -> Vec<Slot> {
     (0..count).map(Slot::new).collect()
@@ -22,6 +22,23 @@ fn record(number: u64) -> Record {
 }
 
 proptest! {
+    /// Pieces that are packed are the bytes one after the other.
+    #[test]
+    fn pieces_follow_one_another(
+        pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..30), 0..5),
+    ) {
+        let mut words = [0; 10];
+        let mut at = 0;
+        for piece in &pieces {
+            at = pack(&mut words, at, piece);
+        }
+        let mut all = pieces.concat();
+        prop_assert_eq!(at, all.len());
+        all.resize(80, 0);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        prop_assert_eq!(bytes, all);
+    }
+
     /// Whatever is pushed and popped in turn, nothing is lost that is not counted, at its place.
     #[test]
     fn like_a_bounded_queue(steps in proptest::collection::vec(any::<bool>(), 1..300)) {

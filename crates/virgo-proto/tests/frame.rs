@@ -30,10 +30,13 @@ fn bytes_of(head: &Header, payload: &[u8], tag: Option<[u8; TAG]>) -> Vec<u8> {
 }
 
 fn headers() -> impl Strategy<Value = Header> {
-    (0..KINDS.len(), any::<u64>(), any::<[u32; 4]>()).prop_map(|(kind, id, words)| Header {
+    let numbers = (any::<u64>(), any::<[u32; 4]>(), any::<u64>(), any::<bool>());
+    (0..KINDS.len(), numbers).prop_map(|(kind, (id, words, stamp, event))| Header {
         kind: KINDS[kind],
         id,
         words,
+        stamp,
+        event,
     })
 }
 
@@ -43,26 +46,36 @@ fn the_form_is_as_specified() {
         kind: Kind::Request,
         id: 0x0102_0304_0506_0708,
         words: [2, 3, 4096, 5000],
+        stamp: 0x1112_1314_1516_1718,
+        event: false,
     };
     let bytes = bytes_of(&head, b"hello", None);
     assert_eq!(bytes.len(), HEADER + 5);
-    assert_eq!(bytes[..12], *b"VRGO\x01\x07\x00\x00\x05\x00\x00\x00");
+    assert_eq!(bytes[..12], *b"VRGO\x02\x07\x00\x00\x05\x00\x00\x00");
     assert_eq!(bytes[12..16], crc32c(b"hello").to_le_bytes());
     assert_eq!(bytes[16..24], [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(
         bytes[24..40],
         *b"\x02\0\0\0\x03\0\0\0\0\x10\0\0\x88\x13\0\0"
     );
-    assert_eq!(bytes[40..44], [0; 4]);
-    assert_eq!(bytes[44..48], crc32c(&bytes[..44]).to_le_bytes());
+    assert_eq!(
+        bytes[40..48],
+        [0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11]
+    );
+    assert_eq!(bytes[48..52], [0; 4]);
+    assert_eq!(bytes[52..56], crc32c(&bytes[..52]).to_le_bytes());
+    let caused = Header {
+        event: true,
+        ..head
+    };
+    assert_eq!(bytes_of(&caused, b"", None)[6], 2);
 }
 
 #[test]
 fn what_is_too_long_is_no_frame() {
     let head = Header {
-        kind: Kind::Reply,
         id: 1,
-        words: [0; 4],
+        ..Header::plain(Kind::Reply)
     };
     assert!(header(&head, &vec![0; MAX_PAYLOAD], false, crc32c).is_some());
     assert!(header(&head, &vec![0; MAX_PAYLOAD + 1], false, crc32c).is_none());
@@ -80,8 +93,8 @@ fn other_ports_clients_are_told_at_once() {
         assert_eq!(parse(words, 100, crc32c), Parsed::Bad(Bad::Magic));
     }
     assert_eq!(
-        parse(b"VRGO\x02", 100, crc32c),
-        Parsed::Bad(Bad::Version(2))
+        parse(b"VRGO\x01", 100, crc32c),
+        Parsed::Bad(Bad::Version(1))
     );
     assert_eq!(parse(b"", 100, crc32c), Parsed::Part(HEADER));
 }
@@ -145,17 +158,17 @@ proptest! {
     /// With valid checksums, so that what lies behind them is reached.
     #[test]
     fn anything_with_good_checksums(mut bytes in proptest::collection::vec(any::<u8>(), HEADER..300), keep_length: bool) {
-        bytes[..5].copy_from_slice(b"VRGO\x01");
+        bytes[..5].copy_from_slice(b"VRGO\x02");
         bytes[7] &= 1;
-        bytes[40..44].fill(0);
+        bytes[48..52].fill(0);
         if !keep_length {
             let length = (bytes.len() - HEADER) as u32;
             bytes[8..12].copy_from_slice(&length.to_le_bytes());
             let sum = crc32c(&bytes[HEADER..]);
             bytes[12..16].copy_from_slice(&sum.to_le_bytes());
         }
-        let sum = crc32c(&bytes[..44]);
-        bytes[44..48].copy_from_slice(&sum.to_le_bytes());
+        let sum = crc32c(&bytes[..52]);
+        bytes[52..56].copy_from_slice(&sum.to_le_bytes());
         match parse(&bytes, 1 << 20, crc32c) {
             Parsed::Whole(frame) => prop_assert!(frame.taken <= bytes.len()),
             Parsed::Part(size) => prop_assert!(size > bytes.len()),

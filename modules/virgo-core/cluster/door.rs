@@ -29,11 +29,19 @@ use crate::{
         nonce,
         Key, //
     },
+    event_exports::{
+        requests_wanted,
+        Leading, //
+    },
     lib::{
         cluster::{
             NodeId,
             MAX_IN_FLIGHT,
             MAX_PAYLOAD, //
+        },
+        event::{
+            self,
+            EventId, //
         },
         listener::{
             Addr,
@@ -126,9 +134,9 @@ impl Sender {
             Err(error) => (error.to_errno().unsigned_abs(), KVVec::new()),
         };
         let header = Header {
-            kind: Kind::Reply,
             id,
             words: [status, 0, 0, 0],
+            ..Header::plain(Kind::Reply)
         };
         // A connection that is gone needs no answers.
         let _ = self.send(&header, &payload);
@@ -151,18 +159,10 @@ impl Sender {
     }
 }
 
-fn plain(kind: Kind) -> Header {
-    Header {
-        kind,
-        id: 0,
-        words: [0; 4],
-    }
-}
-
 /// Says why the connection is closed, which it is then. Without a tag: there may be no key yet, or
 /// the wrong one; nothing but words for the log depends on it.
 fn refuse(why: &Text, out: &mut Reply) -> Consumed {
-    if let Some(head) = frame::header(&plain(Kind::Refused), why.bytes(), false, checksum) {
+    if let Some(head) = frame::header(&Header::plain(Kind::Refused), why.bytes(), false, checksum) {
         out.push(&head);
         out.push(why.bytes());
     }
@@ -220,7 +220,7 @@ impl Door {
         .to_bytes();
         let (inbound, outbound) =
             sessions(&key, frame.payload, &challenge).map_err(|_| text!("no memory here"))?;
-        let head = frame::header(&plain(Kind::Challenge), &challenge, false, checksum)
+        let head = frame::header(&Header::plain(Kind::Challenge), &challenge, false, checksum)
             .ok_or_else(|| text!("no memory here"))?;
         out.push(&head);
         out.push(&challenge);
@@ -245,7 +245,7 @@ impl Door {
         }
         inbound.open(frame)?;
         let sealed = outbound
-            .seal(&plain(Kind::Welcome), &[])
+            .seal(&Header::plain(Kind::Welcome), &[])
             .map_err(|_| text!("no memory here"))?;
         out.push(&sealed.head);
         out.push(&sealed.tag);
@@ -277,8 +277,9 @@ impl Door {
                     return Err(text!("a wrong ping"));
                 }
                 let pong = Header {
-                    kind: Kind::Pong,
-                    ..*header
+                    id: header.id,
+                    words: header.words,
+                    ..Header::plain(Kind::Pong)
                 };
                 let load = self.cluster.source().now();
                 // Where it cannot be sent the connection is closed.
@@ -311,6 +312,10 @@ impl Door {
         let bytes = payload.len();
         sender.enter(bytes)?;
         let (id, way) = (header.id, sender.clone());
+        let cause = EventId {
+            stamp: if header.event { header.stamp } else { 0 },
+            node: from.number(),
+        };
         let wait_ns = u64::from(timeout_ms).saturating_mul(1_000_000);
         let deadline = monotonic_ns().saturating_add(wait_ns);
         let spawned = pool.spawn(move || {
@@ -318,6 +323,7 @@ impl Door {
             let result = if monotonic_ns() > deadline {
                 Err(ETIMEDOUT)
             } else {
+                let _led = begin(module, from, operation, cause);
                 registry::serve(module, from, operation, &input, limit)
             };
             drop(input);
@@ -329,6 +335,23 @@ impl Door {
         }
         spawned
     }
+}
+
+/// Tells that a request of another node is served, if somebody wants to know: until the value is
+/// dropped, what happens in this thread has come of that.
+fn begin(module: Module, from: NodeId, operation: u32, cause: EventId) -> Option<Leading> {
+    if !requests_wanted(module) {
+        return None;
+    }
+    let told = event::tell_of(
+        module,
+        b"serve",
+        format_args!("{operation} for {from}"),
+        cause,
+    );
+    (told != EventId::NONE)
+        .then(|| Leading::new(told))
+        .flatten()
 }
 
 impl Service for Door {

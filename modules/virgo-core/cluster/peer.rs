@@ -40,6 +40,7 @@ use crate::{
         nonce,
         Key, //
     },
+    event_exports::requests_wanted,
     lib::{
         cluster::{
             NodeId,
@@ -52,7 +53,10 @@ use crate::{
             emsgsize,
             enobufs, //
         },
-        event,
+        event::{
+            self,
+            EventId, //
+        },
         kthread::{
             KThread,
             Stop, //
@@ -290,14 +294,6 @@ fn refusal(frame: &Frame<'_>) -> Option<Text> {
     (frame.header.kind == Kind::Refused).then(|| Text::printable(frame.payload))
 }
 
-fn plain(kind: Kind) -> Header {
-    Header {
-        kind,
-        id: 0,
-        words: [0; 4],
-    }
-}
-
 fn no_memory(_: impl Sized) -> Text {
     text!("no memory here")
 }
@@ -442,7 +438,7 @@ impl Peer {
             nonce: nonce(),
         }
         .to_bytes();
-        let head = frame::header(&plain(Kind::Hello), &hello, false, checksum);
+        let head = frame::header(&Header::plain(Kind::Hello), &hello, false, checksum);
         let head = head.ok_or_else(|| no_memory(()))?;
         let send = |bytes: &[u8]| {
             link.send_all(bytes)
@@ -471,7 +467,9 @@ impl Peer {
             sessions(&target.key, &hello, frame.payload).map_err(no_memory)
         })?;
 
-        let proof = outbound.seal(&plain(Kind::Proof), &[]).map_err(no_memory)?;
+        let proof = outbound
+            .seal(&Header::plain(Kind::Proof), &[])
+            .map_err(no_memory)?;
         send(&proof.head)?;
         send(&proof.tag)?;
         inbox.wait_frame(&link, deadline, |frame| {
@@ -544,9 +542,14 @@ impl Peer {
         limit: usize,
         timeout_ms: u32,
     ) -> Result<KVVec<u8>> {
+        let (to, mut told) = (self.target.id, EventId::NONE);
+        if requests_wanted(module) {
+            // What it leads to there is told to have come of this.
+            told = event::tell(module, b"call", format_args!("{operation} to {to}"));
+        }
         let header = Header {
-            kind: Kind::Request,
-            id: 0,
+            stamp: told.stamp,
+            event: told != EventId::NONE,
             words: [
                 // CAST: `repr(u32)`.
                 module as u32,
@@ -554,6 +557,7 @@ impl Peer {
                 u32::try_from(limit).unwrap_or(u32::MAX),
                 timeout_ms,
             ],
+            ..Header::plain(Kind::Request)
         };
         self.sent.fetch_add(1_u64, Relaxed);
         let result = self.exchange(header, input, limit, timeout_ms);
@@ -568,7 +572,7 @@ impl Peer {
         let begin = monotonic_ns();
         // Not this node's load: a caller's context is none to look at it.
         let load = self.source.seen().to_bytes();
-        self.exchange(plain(Kind::Ping), &load, 0, timeout_ms)?;
+        self.exchange(Header::plain(Kind::Ping), &load, 0, timeout_ms)?;
         Ok(monotonic_ns().saturating_sub(begin))
     }
 
@@ -645,7 +649,7 @@ impl Peer {
                 asked = (HEARTBEAT | round, now);
                 let ping = Header {
                     id: asked.0,
-                    ..plain(Kind::Ping)
+                    ..Header::plain(Kind::Ping)
                 };
                 // Where there is no room the silence will tell.
                 let _ = self.send(&ping, &self.source.now().to_bytes());

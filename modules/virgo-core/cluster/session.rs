@@ -12,7 +12,10 @@ use crate::{
         checksum,
         Key, //
     },
-    lib::compat::emsgsize,
+    lib::{
+        compat::emsgsize,
+        event, //
+    },
     proto::frame::{
         self,
         Frame,
@@ -111,7 +114,11 @@ pub(crate) struct Sealed {
 impl Session {
     /// Seals the next frame to be sent. From here on it must be sent, before any other. `EMSGSIZE`.
     pub(crate) fn seal(&mut self, header: &Header, payload: &[u8]) -> Result<Sealed> {
-        let head = frame::header(header, payload, true, checksum).ok_or(emsgsize())?;
+        let mut header = *header;
+        if !header.event {
+            header.stamp = event::stamp();
+        }
+        let head = frame::header(&header, payload, true, checksum).ok_or(emsgsize())?;
         let tag = self.key.tag(&[&self.next.to_le_bytes(), &head, payload]);
         self.next = self.next.checked_add(1).ok_or(EOVERFLOW)?;
         Ok(Sealed { head, tag })
@@ -132,6 +139,8 @@ impl Session {
             .next
             .checked_add(1)
             .ok_or_else(|| text!("too many frames"))?;
+        // From here on this node's clock is later. One that is days ahead is not believed.
+        let _ = event::seen(frame.header.stamp);
         Ok(())
     }
 }
@@ -145,5 +154,5 @@ pub(crate) fn sessions(key: &Key, hello: &[u8], challenge: &[u8]) -> Result<(Ses
             next: 0,
         })
     };
-    Ok((one(b"VIRGO 1 connector")?, one(b"VIRGO 1 acceptor.")?))
+    Ok((one(b"VIRGO 2 connector")?, one(b"VIRGO 2 acceptor.")?))
 }

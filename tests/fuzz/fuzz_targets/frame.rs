@@ -12,13 +12,13 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
     let (mend, mut data) = input;
     if mend && data.len() >= HEADER {
         // With good checksums, so that what lies behind them is reached.
-        data[..5].copy_from_slice(b"VRGO\x01");
+        data[..5].copy_from_slice(b"VRGO\x02");
         let length = u32::from_le_bytes([data[8], data[9], data[10], data[11]]) as usize;
         let end = data.len().min(HEADER.saturating_add(length));
         let sum = crc32c(&data[HEADER..end]);
         data[12..16].copy_from_slice(&sum.to_le_bytes());
-        let sum = crc32c(&data[..44]);
-        data[44..48].copy_from_slice(&sum.to_le_bytes());
+        let sum = crc32c(&data[..52]);
+        data[52..56].copy_from_slice(&sum.to_le_bytes());
     }
     match parse(&data, MAX_PAYLOAD, crc32c) {
         Parsed::Whole(frame) => {

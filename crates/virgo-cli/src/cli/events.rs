@@ -67,15 +67,22 @@ pub(crate) enum Events {
         #[arg(long)]
         all: bool,
     },
-    /// Print all events, causes before effects: the original's EventNetOrdering.txt
+    /// Print all events, causes before effects
     ///
-    /// Among events that do not depend on one another the earlier stamp comes first. Fails where
+    /// Behind each its node, module, kind and subject, or its partakers and conversation; but with
+    /// --output or --original its name alone, to the byte as the original's EventNetOrdering.txt has
+    /// it. Among events that do not depend on one another the earlier stamp comes first. Fails where
     /// there is a cycle, and names it.
-    #[command(after_long_help = "Example:\n\n  virgo events order -o EventNetOrdering.txt")]
+    #[command(after_long_help = "Examples:\n\n\
+      virgo events order\n\
+      virgo events order -o EventNetOrdering.txt")]
     Order {
         /// Write it to this file
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
+        /// As the original's file has it
+        #[arg(long)]
+        original: bool,
     },
     /// Print how one event led to another: the shortest way; exits with 1 if it did not
     #[command(after_long_help = "Example:\n\n  virgo events path sale shipment")]

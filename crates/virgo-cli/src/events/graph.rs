@@ -9,11 +9,13 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use petgraph::algo::{astar, tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 use petgraph::Direction;
+use rustc_hash::FxHashMap;
 use virgo::eventnet::{Content, Id, Record};
 use virgo::uapi::Module;
 
@@ -23,7 +25,7 @@ pub(crate) enum Name {
     /// By its stamp and node.
     Module(Id),
     /// As somebody has called it.
-    Own(Box<str>),
+    Own(Arc<str>),
 }
 
 impl Name {
@@ -62,7 +64,7 @@ pub(crate) enum What {
     /// Somebody told of it: partakers, conversations.
     Vertex(Box<[(String, String)]>),
     /// A module told of it: kind, subject.
-    Event(Box<str>, Box<str>),
+    Event(Arc<str>, Box<str>),
     /// So many are missing.
     Loss(u64),
 }
@@ -102,7 +104,11 @@ pub(crate) fn module_word(number: u8) -> &'static str {
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     pub(crate) graph: DiGraph<Event, (), u32>,
-    names: HashMap<Name, NodeIndex<u32>>,
+    /// By their ids, which the modules' clocks give: nobody chooses them.
+    ids: FxHashMap<Id, NodeIndex<u32>>,
+    names: HashMap<Arc<str>, NodeIndex<u32>>,
+    /// Each kind once: there are few, and many events.
+    kinds: HashSet<Arc<str>>,
 }
 
 /// Of a cause that names no node: the effect's own.
@@ -113,19 +119,36 @@ fn of_node(id: Id, node: u32) -> Id {
 
 impl Events {
     fn node(&mut self, name: Name) -> NodeIndex<u32> {
-        match self.names.entry(name) {
-            Entry::Occupied(there) => *there.get(),
-            Entry::Vacant(place) => {
-                let event = Event {
-                    name: place.key().clone(),
-                    id: match place.key() {
-                        Name::Module(id) => *id,
-                        Name::Own(_) => Id::default(),
-                    },
-                    module: Module::Eventnet as u8,
-                    what: What::Unknown,
-                };
-                *place.insert(self.graph.add_node(event))
+        let event = |name, id| Event {
+            name,
+            id,
+            module: Module::Eventnet as u8,
+            what: What::Unknown,
+        };
+        let graph = &mut self.graph;
+        match name {
+            Name::Module(id) => *self
+                .ids
+                .entry(id)
+                .or_insert_with(|| graph.add_node(event(Name::Module(id), id))),
+            Name::Own(name) => match self.names.entry(name) {
+                Entry::Occupied(there) => *there.get(),
+                Entry::Vacant(place) => {
+                    let name = Name::Own(place.key().clone());
+                    *place.insert(graph.add_node(event(name, Id::default())))
+                }
+            },
+        }
+    }
+
+    fn kind(&mut self, kind: &[u8]) -> Arc<str> {
+        let text = String::from_utf8_lossy(kind);
+        match self.kinds.get(text.as_ref()) {
+            Some(there) => there.clone(),
+            None => {
+                let kind: Arc<str> = text.into();
+                self.kinds.insert(kind.clone());
+                kind
             }
         }
     }
@@ -148,7 +171,7 @@ impl Events {
                 kind,
                 subject,
             } => {
-                let what = What::Event(text(kind).into(), text(subject).into());
+                let what = What::Event(self.kind(kind), text(subject).into());
                 let index = self.module_event(record, what);
                 if cause.stamp != 0 {
                     let from = self.node(Name::Module(of_node(cause, record.node)));
@@ -214,7 +237,10 @@ impl Events {
 
     /// The event of this name.
     pub(crate) fn find(&self, name: &str) -> Option<NodeIndex<u32>> {
-        self.names.get(&Name::parse(name)).copied()
+        match Name::parse(name) {
+            Name::Module(id) => self.ids.get(&id).copied(),
+            Name::Own(name) => self.names.get(&name).copied(),
+        }
     }
 
     /// Causes before effects; where they do not depend on one another, the earlier stamp first.

@@ -20,6 +20,58 @@ pub const WORDS: usize = 13;
 /// A record. Its first word is the writer's stamp: the first of those that are dropped is told.
 pub type Record = [u64; WORDS];
 
+/// At most eight bytes as a little-endian number: what is behind them is 0. Of short ones the first
+/// and the last half overlap, which is cheaper than a byte at a time.
+#[inline]
+fn number(bytes: &[u8]) -> u64 {
+    if let Some(all) = bytes.first_chunk::<8>() {
+        return u64::from_le_bytes(*all);
+    }
+    // CAST: below 8.
+    let length = bytes.len() as u32;
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let shift = length.wrapping_sub(4).wrapping_mul(8);
+        let high = u64::from(u32::from_le_bytes(*high));
+        return u64::from(u32::from_le_bytes(*low)) | high.wrapping_shl(shift);
+    }
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<2>(), bytes.last_chunk::<2>()) {
+        let shift = length.wrapping_sub(2).wrapping_mul(8);
+        let high = u64::from(u16::from_le_bytes(*high));
+        return u64::from(u16::from_le_bytes(*low)) | high.wrapping_shl(shift);
+    }
+    bytes.first().copied().map_or(0, u64::from)
+}
+
+/// Puts bytes into words that are 0 from byte `at` on, little-endian; what does not fit is left out.
+/// Where the next byte would be.
+///
+/// ```
+/// use virgo_logic::event_ring::pack;
+/// let mut words = [0; 2];
+/// let at = pack(&mut words, 0, b"put");
+/// assert_eq!(pack(&mut words, at, b"1234567"), 10);
+/// assert_eq!(words, [u64::from_le_bytes(*b"put12345"), u64::from_le_bytes(*b"67\0\0\0\0\0\0")]);
+/// ```
+#[inline]
+pub fn pack(words: &mut [u64], mut at: usize, bytes: &[u8]) -> usize {
+    for chunk in bytes.chunks(8) {
+        let value = number(chunk);
+        // CAST: below 64.
+        let shift = ((at % 8) as u32).wrapping_mul(8);
+        let index = at / 8;
+        if let Some(word) = words.get_mut(index) {
+            *word |= value.wrapping_shl(shift);
+        }
+        if shift != 0 {
+            if let Some(word) = words.get_mut(index.wrapping_add(1)) {
+                *word |= value.wrapping_shr(64_u32.wrapping_sub(shift));
+            }
+        }
+        at = at.saturating_add(chunk.len());
+    }
+    at
+}
+
 /// A place of the ring; 128 bytes.
 #[derive(Debug)]
 #[repr(C, align(128))]

@@ -8,11 +8,11 @@
 //! header and the payload. This file knows the form alone: tags are made and compared elsewhere.
 
 /// Bytes of a header.
-pub const HEADER: usize = 48;
+pub const HEADER: usize = 56;
 /// Bytes of a tag.
 pub const TAG: usize = 32;
 /// Version of the form.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The most bytes of a payload.
 pub const MAX_PAYLOAD: usize = 2 << 20;
 /// Bytes of a nonce, of a tag, and of a session's key.
@@ -21,6 +21,10 @@ pub const SECRET: usize = 32;
 const MAGIC: [u8; 4] = *b"VRGO";
 /// Flag: a tag follows the payload.
 const TAGGED: u8 = 1;
+/// Flag: the stamp is that of an event.
+const EVENT: u8 = 2;
+/// Where the header's checksum is.
+const SUM: usize = HEADER - 4;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,23 @@ pub struct Header {
     pub id: u64,
     /// Depends on the kind; else 0.
     pub words: [u32; 4],
+    /// The sender's hybrid logical clock when it sent this; 0 in frames without a tag.
+    pub stamp: u64,
+    /// The stamp is that of an event which led to this frame.
+    pub event: bool,
+}
+
+impl Header {
+    /// One with nothing but its kind.
+    pub const fn plain(kind: Kind) -> Header {
+        Header {
+            kind,
+            id: 0,
+            words: [0; 4],
+            stamp: 0,
+            event: false,
+        }
+    }
 }
 
 /// A whole frame.
@@ -167,7 +188,8 @@ pub fn header(
     put(&mut bytes, 0, &MAGIC);
     // CAST: `repr(u8)`.
     let kind = header.kind as u8;
-    let flags = if tagged { TAGGED } else { 0 };
+    let event = if header.event { EVENT } else { 0 };
+    let flags = event | if tagged { TAGGED } else { 0 };
     put(&mut bytes, 4, &[VERSION, kind, flags, 0]);
     put(&mut bytes, 8, &length.to_le_bytes());
     put(&mut bytes, 12, &crc(payload).to_le_bytes());
@@ -175,8 +197,9 @@ pub fn header(
     for (word, offset) in header.words.iter().zip([24, 28, 32, 36]) {
         put(&mut bytes, offset, &word.to_le_bytes());
     }
-    let sum = crc(bytes.get(..44)?);
-    put(&mut bytes, 44, &sum.to_le_bytes());
+    put(&mut bytes, 40, &header.stamp.to_le_bytes());
+    let sum = crc(bytes.get(..SUM)?);
+    put(&mut bytes, SUM, &sum.to_le_bytes());
     Some(bytes)
 }
 
@@ -192,13 +215,15 @@ pub fn parse(data: &[u8], max: usize, crc: impl Fn(&[u8]) -> u32) -> Parsed<'_> 
     let Some(bytes) = data.first_chunk::<HEADER>() else {
         return Parsed::Part(HEADER);
     };
-    if bytes.get(..44).map(&crc) != Some(word(bytes, 44)) {
+    if bytes.get(..SUM).map(&crc) != Some(word(bytes, SUM)) {
         return Parsed::Bad(Bad::Header);
     }
     let [kind, flags, reserved] = field(bytes, 5);
     let length = word(bytes, 8);
     let kind = match Kind::from_number(kind) {
-        Some(kind) if flags & !TAGGED == 0 && reserved == 0 && word(bytes, 40) == 0 => kind,
+        Some(kind) if flags & !(TAGGED | EVENT) == 0 && reserved == 0 && word(bytes, 48) == 0 => {
+            kind
+        }
         _ => return Parsed::Bad(Bad::Unknown),
     };
     let size = match usize::try_from(length) {
@@ -224,6 +249,8 @@ pub fn parse(data: &[u8], max: usize, crc: impl Fn(&[u8]) -> u32) -> Parsed<'_> 
         kind,
         id: u64::from_le_bytes(field(bytes, 16)),
         words: [24, 28, 32, 36].map(|offset| word(bytes, offset)),
+        stamp: u64::from_le_bytes(field(bytes, 40)),
+        event: flags & EVENT != 0,
     };
     Parsed::Whole(Frame {
         header,
