@@ -60,6 +60,7 @@ use net::{
     Net,
     Status, //
 };
+use proto::node;
 
 module! {
     type: VirgoEventnet,
@@ -114,6 +115,12 @@ virgo_string_param!(
     FSYNC,
     "fsync",
     "when a message is acknowledged: always (it is on the disk) or never (default always)"
+);
+
+virgo_string_param!(
+    COLLECTOR,
+    "collector",
+    "the node that this one's events are sent to: ADDRESS, ADDRESS:PORT, or its number as \"virgo nodes\" shows it (default: none)"
 );
 
 /// Where the files are if nothing is said.
@@ -214,6 +221,12 @@ impl kernel::InPlaceModule for VirgoEventnet {
                     return Err(EINVAL);
                 }
             };
+            let to = match COLLECTOR.get() {
+                b"" => 0,
+                text => node::named(text).ok_or(EINVAL).inspect_err(|_| {
+                    pr_err!("parameter collector must be an address, one with a port, or a node's number in eight hexadecimal digits\n");
+                })?,
+            };
             let folder = match FOLDER.get() {
                 b"" => DEFAULT_FOLDER,
                 other if other.starts_with(b"/") => other,
@@ -231,6 +244,10 @@ impl kernel::InPlaceModule for VirgoEventnet {
             let collector = Collector::new(net.clone(), journal, render)?;
             let core = Arc::pin_init(Core::new(net.clone(), collector), GFP_KERNEL)?;
             let finish = Finish::new(core.clone());
+            // Its node need not be in the table yet: it is tried again.
+            if to != 0 {
+                core.set_collector(to);
+            }
             let attached = Arc::new(Attached::new(core.clone(), mask)?, GFP_KERNEL)?;
             let control = Arc::new(Control::new(core.clone(), attached.clone()), GFP_KERNEL)?;
             let listener = if listen == 1 {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use virgo::analytics::{Options, Source};
-use virgo_tests::{long, wait_until, SOON};
+use virgo_tests::{long, module, wait_until, SOON};
 
 use crate::{open, ours, virgo};
 
@@ -152,4 +152,39 @@ fn what_makes_things_worse_is_taken_back() {
         child.wait().expect("gone");
         assert!(wait_until(minute, || !is_set()));
     }
+}
+
+/// An odd fault rate that is found is an event too, where events are kept.
+#[test]
+fn an_odd_fault_rate_is_an_event() {
+    const FOLDER: &str = "/tmp/learn-eventnet";
+    let _ours = ours("");
+    let _ = std::fs::remove_dir_all(FOLDER);
+    std::fs::create_dir(FOLDER).expect("a folder");
+    module::load("virgo-eventnet", &format!("folder={FOLDER} listen=0")).expect("it loads");
+    let mut text = String::from(
+        "time_s,id,pid,tid,comm,state,min_flt,maj_flt,utime_ms,stime_ms,cpu_pct,rss_kib\n",
+    );
+    let mut faults = 0;
+    for second in 0..100_u64 {
+        // Steady with some noise, and a burst.
+        faults += if second == 95 {
+            90_000
+        } else {
+            1000 + second * 37 % 50
+        };
+        text += &format!("{second}.0,1,77,77,my (odd) task,R,{faults},0,0,0,,100\n");
+    }
+    std::fs::write("/tmp/samples.csv", text).expect("a file");
+    let arguments = ["learn", "faults", "/tmp/samples.csv"];
+    let advice = virgo(&arguments);
+    assert_eq!(advice.code, 0, "{}", advice.err);
+    assert!(!virgo(&["events", "ls"]).out.contains("anomaly"), "advice");
+    let applied = virgo(&[&arguments[..], &["--apply"]].concat());
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    assert!(applied.err.contains("1 event"), "{}", applied.err);
+    let events = virgo(&["events", "ls"]).out;
+    assert!(events.contains("anomaly_77_"), "{events}");
+    assert!(events.contains("my__odd__task,pid_77"), "{events}");
+    module::unload("virgo-eventnet").expect("it unloads");
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::{json, Value as Json};
 use virgo::analytics::{Analytics, Options, Source};
+use virgo::eventnet::Eventnet;
 
 use crate::cli::learn as cli;
 use crate::text;
@@ -32,6 +33,44 @@ struct Advice {
     confidence: f64,
     /// What that rests on.
     basis: String,
+    /// What virgo-eventnet is told of when it is set: names of events, who partakes, what of.
+    events: Vec<[String; 3]>,
+}
+
+/// Text as a name in an event: what separates names there becomes `_`.
+fn event_name(text: &str) -> String {
+    let name: String = text
+        .chars()
+        .map(|c| match c {
+            '-' | '#' | ',' | '(' | ')' => '_',
+            c if c.is_whitespace() || c.is_control() => '_',
+            c => c,
+        })
+        .take(40)
+        .collect();
+    if name.is_empty() {
+        "_".into()
+    } else {
+        name
+    }
+}
+
+/// Tells virgo-eventnet; how many events it has taken. That it is not loaded is no failure.
+fn raise(advice: &Advice) -> usize {
+    let Ok(eventnet) = Eventnet::open() else {
+        return 0;
+    };
+    let told = advice.events.iter().filter(|[name, who, what]| {
+        let message = format!("eventnet_vertexmsg#{name}#{who}#{what}#");
+        match eventnet.log(&message) {
+            Ok(_) => true,
+            Err(error) => {
+                text::remark(&error.to_string());
+                false
+            }
+        }
+    });
+    told.count()
 }
 
 pub(crate) fn run(command: cli::Learn, json: bool) -> anyhow::Result<ExitCode> {
@@ -104,6 +143,13 @@ fn act(advice: &Advice, how: &cli::How, json: bool) -> anyhow::Result<ExitCode> 
         create: advice.create,
         ..Options::default()
     };
+    if !advice.events.is_empty() {
+        let told = raise(advice);
+        if !json {
+            let events = text::plural(told as u64, "event");
+            text::remark(&format!("told virgo-eventnet of {events}"));
+        }
+    }
     if let Some(measure) = how.guard {
         print(advice, true, json)?;
         return guard::hold(&settings, key, value, &options, measure, how.worse);

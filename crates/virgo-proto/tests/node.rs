@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use virgo_proto::crc::crc32c;
-use virgo_proto::node::{is_loopback, mapped, node_id};
+use virgo_proto::node::{is_loopback, mapped, named, node_id};
 
 /// RFC 3720, appendix B.4.
 #[test]
@@ -23,6 +23,27 @@ fn loopback() {
     assert!(!is_loopback(&mapped([10, 77, 0, 1])));
     assert!(!is_loopback(&[0; 16]));
     assert!(is_loopback(&std::net::Ipv6Addr::LOCALHOST.octets()));
+}
+
+#[test]
+fn names_of_nodes() {
+    let v6 = std::net::Ipv6Addr::LOCALHOST.octets();
+    for (text, wanted) in [
+        ("10.77.0.2", Some(node_id(&mapped([10, 77, 0, 2]), 40_000))),
+        ("10.77.0.2:7", Some(node_id(&mapped([10, 77, 0, 2]), 7))),
+        ("::1", Some(node_id(&v6, 40_000))),
+        ("[::1]:7", Some(node_id(&v6, 7))),
+        ("::ffff:10.77.0.2", named(b"10.77.0.2")),
+        ("deadbeef", Some(0xdead_beef)),
+        ("00000000", None),
+        ("10.77.0.2:0", None),
+        ("10.77.0.2:65536", None),
+        ("10.77.0", None),
+        ("", None),
+    ] {
+        assert_eq!(named(text.as_bytes()), wanted, "{text}");
+    }
+    assert_eq!(named(b"\xff"), None);
 }
 
 proptest! {

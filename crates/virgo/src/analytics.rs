@@ -339,7 +339,7 @@ fn setting_of(get: &uapi::AnalyticsGet, value: Vec<u8>) -> Setting {
         why: text(&get.why),
         left: (get.left_ms != 0).then(|| Duration::from_millis(get.left_ms)),
         version: get.version,
-        cluster: (get.cluster_stamp != 0).then(|| Cluster {
+        cluster: (get.cluster_stamp != 0).then_some(Cluster {
             stamp: get.cluster_stamp,
             node: get.cluster_node,
             state: if get.state & uapi::ANALYTICS_CLUSTER != 0 {

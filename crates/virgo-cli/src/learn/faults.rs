@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value as Json};
 
 use super::forecast::{ahead, LEAST};
-use super::Advice;
+use super::{event_name, Advice};
 use crate::row::Row;
 
 /// What is set.
@@ -78,6 +79,18 @@ pub(super) fn learn(path: &Path, least: f64) -> anyhow::Result<Advice> {
     Ok(advise(&read(path)?, least))
 }
 
+/// What is told of it: each time it is found it is an event of its own.
+fn event(odd: &Odd) -> [String; 3] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_nanos());
+    let name = event_name(&odd.name);
+    [
+        format!("anomaly_{}_{now}", odd.pid),
+        format!("{name},pid_{}", odd.pid),
+        format!("faults_score_{:.1}", odd.score),
+    ]
+}
+
 fn advise(tasks: &[Task], least: f64) -> Advice {
     let mut all: Vec<Odd> = tasks.iter().filter_map(oddest).collect();
     all.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -114,6 +127,7 @@ fn advise(tasks: &[Task], least: f64) -> Advice {
         // A score of 1 is met by chance in 1 of 100 cases; more than that, more rarely.
         confidence: if all.is_empty() { 1.0 } else { LEVEL },
         basis: "each task against the forecast of its own past (exponential smoothing)".into(),
+        events: all.iter().map(event).collect(),
     }
 }
 
@@ -150,6 +164,11 @@ mod tests {
         assert_eq!(advice.seen["looked_at"], 2);
         let (key, value, _) = advice.set.expect("advice");
         assert_eq!(key, KEY);
+        let [event] = &advice.events[..] else {
+            panic!("{:?}", advice.events);
+        };
+        assert!(event[0].starts_with("anomaly_2_"), "{event:?}");
+        assert_eq!(event[1], "t2,pid_2");
         assert!(value.starts_with("{2: "), "{value}");
     }
 

@@ -155,6 +155,7 @@ fn advise(history: &History, samples: usize) -> Advice {
         create: false,
         confidence,
         basis: basis.into(),
+        events: Vec::new(),
     };
     let by_point = |a: &&(&str, Expected), b: &&(&str, Expected)| a.1.point.total_cmp(&b.1.point);
     let (Some(idle), Some(busy)) = (known.iter().min_by(by_point), known.iter().max_by(by_point))

@@ -205,6 +205,7 @@ fn advise(sources: &Sources, count: usize) -> Advice {
             known as f64 / sources.lines as f64
         },
         basis: "every line was counted; the rest are lines whose address could not be read".into(),
+        events: Vec::new(),
     }
 }
 

@@ -2,6 +2,9 @@
 
 //! What a node of a cluster is called.
 
+use core::net::{IpAddr, SocketAddr};
+use core::str;
+
 use super::crc::crc32c;
 
 /// The number of the node at this address: the same wherever it is computed, and never 0.
@@ -16,6 +19,38 @@ pub fn node_id(ip: &[u8; 16], port: u16) -> u32 {
         *to = *from;
     }
     crc32c(&bytes).max(1)
+}
+
+/// The port of the nodes among themselves where nothing is said.
+pub const PORT: u16 = 40_000;
+
+/// The number of the node that a text names: an address (`10.0.0.2`, `fd00::2`), one with a port
+/// (`10.0.0.2:40000`, `[fd00::2]:40000`), or the number itself in eight hexadecimal digits.
+///
+/// ```
+/// use virgo_proto::node::{mapped, named, node_id};
+/// assert_eq!(named(b"10.0.0.2"), Some(node_id(&mapped([10, 0, 0, 2]), 40_000)));
+/// assert_eq!(named(b"00c0ffee"), Some(0xc0_ffee));
+/// assert_eq!(named(b"somewhere"), None);
+/// ```
+pub fn named(text: &[u8]) -> Option<u32> {
+    if text.len() == 8 && text.iter().all(u8::is_ascii_hexdigit) {
+        let number = u32::from_str_radix(str::from_utf8(text).ok()?, 16).ok()?;
+        return (number != 0).then_some(number);
+    }
+    let text = str::from_utf8(text).ok()?;
+    let (ip, port) = match text.parse::<SocketAddr>() {
+        Ok(whole) => (whole.ip(), whole.port()),
+        Err(_) => (text.parse::<IpAddr>().ok()?, PORT),
+    };
+    if port == 0 {
+        return None;
+    }
+    let octets = match ip {
+        IpAddr::V4(ip) => mapped(ip.octets()),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    Some(node_id(&octets, port))
 }
 
 /// An IPv4 address as an IPv6 one.

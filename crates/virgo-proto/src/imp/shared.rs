@@ -96,7 +96,7 @@ impl<'a> Entry<'a> {
             && self.why.len() <= WHY_MAX
             && self.why.iter().all(shown)
             && parse_value(Kind::Text, (0, 0), &[], self.text).is_ok()
-            && !(self.gone && !self.text.is_empty())
+            && (!self.gone || self.text.is_empty())
     }
 
     /// Writes it; how many bytes that were. `None` where there is too little room ([`ENTRY_MAX`] is
