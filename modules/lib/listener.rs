@@ -41,6 +41,7 @@ use self::inbox::Inbox;
 use self::ready::{bury, jiffies, Context, Drains, Hook, Scratch, Verdict, CHUNK};
 use self::sock::{errno, Saved, Socket, ENDING};
 use super::bandwidth;
+use super::compat::emsgsize;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -207,6 +208,40 @@ impl Consumed {
         let then = Then::Sleep;
         Self { bytes, then }
     }
+}
+
+/// Has `text` served as if a connection had sent it and ended, for requests that come by another
+/// door: `input` is [`Service::input`] in process context. What is answered, at most `limit`
+/// bytes.
+///
+/// `EMSGSIZE` past the limit, also where there is no memory; `EINVAL` where a part of `text` is
+/// left over, or closes the connection.
+pub fn answer_to(
+    text: &[u8],
+    limit: usize,
+    mut input: impl FnMut(&[u8], &mut Reply) -> Consumed,
+) -> Result<KVVec<u8>> {
+    let mut out = Reply::new(limit);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let Consumed { bytes, then } = input(rest, &mut out);
+        rest = rest.get(bytes..).ok_or(EINVAL)?;
+        if out.is_void() {
+            return Err(emsgsize());
+        }
+        let goes_on = match then {
+            Then::Next => true,
+            Then::More(_) => bytes > 0,
+            Then::Close | Then::Pause | Then::Sleep => false,
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    if !rest.is_empty() {
+        return Err(EINVAL);
+    }
+    out.into_vec()
 }
 
 /// What a port does.

@@ -40,6 +40,11 @@ pub use crate::proto::uapi::Module;
 /// Version of [`ServiceOps`] and of every function that virgo-core exports. Grows with each change.
 pub const ABI: u32 = 2;
 
+/// An operation of [`Service::remote`] that means the same for all modules that have it: a request
+/// in the words of the module's port. The time that it may take in milliseconds (4 bytes, little
+/// endian), then the words; the answer is what the port would say, or the error.
+pub const WORDS: u32 = 1 << 16;
+
 /// The greatest errno (include/linux/err.h).
 const MAX_ERRNO: i32 = 4095;
 

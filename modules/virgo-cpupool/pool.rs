@@ -25,7 +25,8 @@ use crate::{
         service::{
             Module,
             RemoteReply,
-            Service, //
+            Service,
+            WORDS, //
         },
         task::may_set_up,
         time::monotonic_ns,
@@ -41,6 +42,7 @@ use crate::{
     proto::{
         call::{
             is_name,
+            parse,
             parse_remote,
             Call,
             NAME_MAX, //
@@ -442,6 +444,18 @@ impl Service for Pool {
                 let (timeout_ms, rest) = input.split_first_chunk::<4>().ok_or(EINVAL)?;
                 let timeout_ms = u32::from_le_bytes(*timeout_ms).min(MAX_TIMEOUT_MS);
                 let Call { name, input } = parse_remote(rest).ok_or(EINVAL)?;
+                let limit = output.limit();
+                output.set(function_table::call(
+                    name,
+                    input,
+                    limit,
+                    deadline(timeout_ms),
+                )?)
+            }
+            WORDS => {
+                let (timeout_ms, text) = input.split_first_chunk::<4>().ok_or(EINVAL)?;
+                let timeout_ms = u32::from_le_bytes(*timeout_ms).min(MAX_TIMEOUT_MS);
+                let Call { name, input } = parse(text).ok_or(EINVAL)?;
                 let limit = output.limit();
                 output.set(function_table::call(
                     name,

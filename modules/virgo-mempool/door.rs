@@ -26,6 +26,7 @@ use crate::{
             estale, //
         },
         listener::{
+            answer_to,
             Addr,
             Config,
             Consumed,
@@ -191,13 +192,27 @@ pub(crate) struct Conn {
     now: Now,
 }
 
-impl Door {
+/// What the words of the port are said to.
+struct Words<'a>(&'a Pool);
+
+/// Serves `text` as the port would serve a connection that sent it and ended. What it is answered,
+/// at most `limit` bytes (`EMSGSIZE`). `EINVAL` for less than a request, or what closes a
+/// connection. Process context; may sleep.
+pub(crate) fn serve_words(pool: &Pool, text: &[u8], limit: usize) -> Result<KVVec<u8>> {
+    let mut conn = Conn { now: Now::Request };
+    let words = Words(pool);
+    answer_to(text, limit, |data, out| {
+        words.input(&mut conn, data, out, Context::Network)
+    })
+}
+
+impl Words<'_> {
     fn store(&self) -> &Store {
-        &self.pool.store
+        &self.0.store
     }
 
     fn blocks(&self) -> &Blocks {
-        &self.pool.blocks
+        &self.0.blocks
     }
 
     // ------------------------------------------------------------ values
@@ -516,14 +531,14 @@ impl Door {
             // The others may sleep.
             _ if context == Context::Softirq => Consumed::sleep(0),
             Request::Stats(what) => {
-                stats::answer(&self.pool, what, out);
+                stats::answer(self.0, what, out);
                 Consumed::done(taken)
             }
             Request::FlushAll { delay, quiet } => {
                 // A time that is far away is Unix time, as elsewhere.
                 let exp = store.expiry(delay.max(0));
                 let delay = exp.saturating_sub(store.now());
-                self.pool.flush_all(if exp == 0 { 0 } else { delay });
+                self.0.flush_all(if exp == 0 { 0 } else { delay });
                 if !quiet {
                     out.push(b"OK\r\n");
                 }
@@ -629,7 +644,7 @@ impl Door {
     fn block_request(&self, request: mem::Request<'_>, out: &mut Reply) -> Result<Option<Now>> {
         match request {
             mem::Request::Malloc(length) => {
-                let node = self.pool.node();
+                let node = self.0.node();
                 let vuid = self
                     .blocks()
                     .malloc(node, length, Maker::NETWORK, GFP_KERNEL)?;
@@ -721,26 +736,15 @@ impl Conn {
     }
 }
 
-impl Service for Door {
-    type Conn = Conn;
-    const ATOMIC: bool = true;
-
-    fn connected(&self, _peer: &Addr, _out: &mut Reply) -> Result<Conn> {
-        Ok(Conn { now: Now::Request })
-    }
-
+/// One request after the other.
+impl Words<'_> {
     fn input(
         &self,
         conn: &mut Conn,
         data: &[u8],
         out: &mut Reply,
-        turn: &Turn<'_, Self>,
+        context: Context,
     ) -> Consumed {
-        let context = if turn.may_sleep() {
-            Context::Network
-        } else {
-            Context::Softirq
-        };
         match &mut conn.now {
             Now::Request => {}
             Now::Swallow(left) => {
@@ -780,7 +784,7 @@ impl Service for Door {
                     conn.now = Now::FillEnd { vuid };
                 }
                 if bytes == 0 {
-                    return self.input(conn, data, out, turn);
+                    return self.input(conn, data, out, context);
                 }
                 return Consumed::done(bytes);
             }
@@ -806,7 +810,7 @@ impl Service for Door {
         }
         if first == b'v' {
             if data.starts_with(mem::PREFIX) {
-                return if turn.may_sleep() {
+                return if context == Context::Network {
                     self.blocks_input(conn, data, out)
                 } else {
                     Consumed::sleep(0)
@@ -818,14 +822,38 @@ impl Service for Door {
         }
         self.memcached(conn, data, out, context)
     }
+}
+
+impl Service for Door {
+    type Conn = Conn;
+    const ATOMIC: bool = true;
+
+    fn connected(&self, _peer: &Addr, _out: &mut Reply) -> Result<Conn> {
+        Ok(Conn { now: Now::Request })
+    }
+
+    fn input(
+        &self,
+        conn: &mut Conn,
+        data: &[u8],
+        out: &mut Reply,
+        turn: &Turn<'_, Self>,
+    ) -> Consumed {
+        let context = if turn.may_sleep() {
+            Context::Network
+        } else {
+            Context::Softirq
+        };
+        Words(&self.pool).input(conn, data, out, context)
+    }
 
     fn ended(&self, conn: &mut Conn, rest: &[u8], out: &mut Reply) {
         // The original's clients end their one request with the connection's half.
         if matches!(conn.now, Now::Request) && rest.starts_with(mem::PREFIX) {
             match mem::parse(rest) {
                 Ok(request) => {
-                    if let Err(error) = self.block_request(request, out) {
-                        Self::tell(error, out);
+                    if let Err(error) = Words(&self.pool).block_request(request, out) {
+                        Words::tell(error, out);
                     }
                 }
                 Err(wrong) => out.push(wrong.answer()),

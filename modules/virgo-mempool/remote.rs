@@ -16,6 +16,7 @@ use crate::{
         Maker, //
     },
     control::Pool,
+    door::serve_words,
     lib::{
         cluster::{
             self,
@@ -26,7 +27,8 @@ use crate::{
         compat,
         service::{
             Module,
-            RemoteReply, //
+            RemoteReply,
+            WORDS, //
         },
     },
     logic::kv::{
@@ -655,6 +657,11 @@ pub(crate) fn serve(pool: &Pool, operation: u32, input: &[u8], output: &mut Remo
     let mut reader = Reader(input);
     let (store, blocks) = (&pool.store, &pool.blocks);
     match operation {
+        WORDS => {
+            // Whatever may be said on the port takes no time to speak of.
+            let (_timeout_ms, text) = input.split_first_chunk::<4>().ok_or(compat::eproto())?;
+            output.set(serve_words(pool, text, output.limit())?)
+        }
         MALLOC => {
             let length = reader.number()?;
             let vuid = blocks.malloc(pool.node(), length, Maker::NETWORK, GFP_KERNEL)?;

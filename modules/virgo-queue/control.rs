@@ -117,7 +117,7 @@ impl Control {
     }
 
     /// Waits until the record is kept; `Err` if it cannot be.
-    fn keep(held: &mut Held<'_>, number: Option<u64>) -> Result {
+    pub(crate) fn keep(held: &mut Held<'_>, number: Option<u64>) -> Result {
         let Some(number) = number else {
             return Ok(());
         };
@@ -587,7 +587,7 @@ impl Control {
         copy_in(value.body, &mut body)?;
         let mut held = self.core.hold();
         held.own(worker, value.id).ok_or(ENOENT)?;
-        held.answered(value.id, body)?;
+        held.answered(value.id, body, 0)?;
         held.delete(worker, value.id);
         let number = held.must_wait();
         Self::keep(&mut held, number)?;
@@ -597,7 +597,7 @@ impl Control {
     fn result(&self, arg: Arg) -> Result<isize> {
         let mut request = arg.read::<QueueResult>()?;
         let value = &mut request.value;
-        if value.flags != 0 || value.reserved != [0; 2] {
+        if value.flags != 0 || value.error != 0 || value.reserved0 != 0 || value.reserved != 0 {
             return Err(EINVAL);
         }
         let mut body = Text::default();
@@ -605,7 +605,8 @@ impl Control {
             let mut held = self.core.hold();
             let waits = held.job(value.id).is_some();
             match held.replies.answer(value.id) {
-                Some(answer) => {
+                Some((answer, error)) => {
+                    value.error = error;
                     value.length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
                     // CAST: u32 fits usize on 64-bit.
                     let shown = answer.len().min(value.capacity as usize);

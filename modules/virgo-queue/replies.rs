@@ -44,6 +44,8 @@ pub(crate) struct Entry {
     /// Who waits for a line: its place, and which of those that had it.
     asked: Option<(u32, u64)>,
     body: Option<KVVec<u8>>,
+    /// The errno that stands for it, where the queue had another module serve the request.
+    error: u32,
     by_id: Links,
     by_moment: Links,
     free: u32,
@@ -56,6 +58,7 @@ impl Default for Entry {
             exchange: None,
             asked: None,
             body: None,
+            error: 0,
             by_id: Links::NONE,
             by_moment: Links::NONE,
             free: NIL,
@@ -175,10 +178,11 @@ impl Replies {
         Ok(index)
     }
 
-    /// The answer to a request.
-    pub(crate) fn answer(&mut self, id: u64) -> Option<&[u8]> {
+    /// The answer to a request, and the errno that stands for it, or 0.
+    pub(crate) fn answer(&mut self, id: u64) -> Option<(&[u8], u32)> {
         let index = self.find(id)?;
-        self.entries.get(index)?.body.as_deref()
+        let entry = self.entries.get(index)?;
+        Some((entry.body.as_deref()?, entry.error))
     }
 }
 
@@ -196,8 +200,9 @@ impl State {
         let _ = self.replies.add(entry);
     }
 
-    /// Keeps the answer to a request, and tells it. `EMSGSIZE` for one that is too long, `ENOMEM`.
-    pub(crate) fn answered(&mut self, id: u64, body: KVVec<u8>) -> Result {
+    /// Keeps the answer to a request, or what there is to say of the errno `error`, and tells it.
+    /// `EMSGSIZE` for one that is too long, `ENOMEM`.
+    pub(crate) fn answered(&mut self, id: u64, body: KVVec<u8>, error: u32) -> Result {
         // CAST: usize fits u64.
         let length = body.len() as u64;
         let most = self.limits.bytes / 4;
@@ -216,6 +221,7 @@ impl State {
             return Err(ENOENT);
         };
         let (exchange, asked) = (entry.exchange, entry.asked.take());
+        entry.error = error;
         let line = exchange.map(|exchange| reply_line(&exchange, &body));
         if let Some(before) = entry.body.replace(body) {
             // CAST: usize fits u64.
@@ -252,7 +258,7 @@ impl State {
         };
         let mut body = KVVec::with_capacity(payload.len(), GFP_KERNEL)?;
         body.extend_from_slice(payload, GFP_KERNEL)?;
-        self.answered(id, body)
+        self.answered(id, body, 0)
     }
 }
 

@@ -440,7 +440,12 @@ impl Server {
         let id = held.new_id();
         // What will not be taken in needs no memory.
         // CAST: usize fits u64.
-        let room = held.room(tube, size as u64);
+        let room = if held.is_run(tube) {
+            // Whoever can connect could have other nodes serve what only /dev/virgo may ask for.
+            Err(Full::Draining)
+        } else {
+            held.room(tube, size as u64)
+        };
         let memory = room.and_then(|()| Ok(KVVec::with_capacity(size, GFP_KERNEL)?));
         let mut body = match memory {
             Ok(body) => body,

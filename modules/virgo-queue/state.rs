@@ -64,6 +64,7 @@ use crate::{
         }, //
     },
     replies::Replies,
+    run::Run,
     server::Server,
     slab::{
         Item,
@@ -577,6 +578,8 @@ pub(crate) struct State {
     pub(crate) log: Option<Log>,
     /// Answers to requests.
     pub(crate) replies: Replies,
+    /// Serves requests for other modules, if that is set.
+    pub(crate) run: Option<Run>,
     /// The last record that was appended since somebody looked.
     logged: Option<u64>,
     /// From CLOCK_MONOTONIC to nanoseconds since 1970, as of when the module was loaded.
@@ -642,6 +645,7 @@ impl State {
             polled: false,
             log: None,
             replies: Replies::new(seed),
+            run: None,
             logged: None,
             wall: {
                 let (seconds, nanoseconds) = wall_clock();
@@ -1531,10 +1535,11 @@ impl State {
     /// Gives ready jobs of a tube to those who wait for them.
     pub(crate) fn dispatch(&mut self, tube: u32, now: u64) {
         loop {
+            let runs = self.can_run() && self.is_run(tube);
             let wanted = self
                 .tubes
                 .get(tube)
-                .is_some_and(|tube| tube.waiting.len() > 0 && tube.ready_ct > 0);
+                .is_some_and(|tube| (runs || tube.waiting.len() > 0) && tube.ready_ct > 0);
             if !wanted || !self.open(tube, now) {
                 return;
             }
@@ -1542,6 +1547,9 @@ impl State {
                 return;
             };
             let Some(worker) = self.tubes.get_mut(tube).and_then(|t| t.waiting.take()) else {
+                if self.run_job(job, now) {
+                    continue;
+                }
                 return;
             };
             // It has been taken out of this tube's line already; out of the others' now.
@@ -1939,6 +1947,11 @@ impl State {
     /// The record that must be kept before what was just done is answered, if the policy says so.
     pub(crate) fn must_wait(&mut self) -> Option<u64> {
         self.logged.take()
+    }
+
+    /// Puts back what [`State::must_wait`] told, where somebody else is to hear of it.
+    pub(crate) fn was_logged(&mut self, before: Option<u64>) {
+        self.logged = before.max(self.logged);
     }
 
     /// Gives a worker the job that has just been reserved for it.

@@ -22,6 +22,7 @@ mod control;
 mod log;
 mod queue;
 mod replies;
+mod run;
 mod server;
 mod slab;
 mod state;
@@ -54,6 +55,7 @@ use log::{
     Settings, //
 };
 use queue::Core;
+use run::Runner;
 use server::Server;
 use state::Limits;
 
@@ -96,6 +98,14 @@ module! {
         log_segment_mb: u32 {
             default: 8,
             description: "size of a file of the log, in MiB (1-1024, default 8)",
+        },
+        run: u16 {
+            default: 8,
+            description: "requests for other modules that are served at once; 0: none (0-256, default 8)",
+        },
+        run_ms: u32 {
+            default: 30000,
+            description: "most milliseconds that such a request takes (1-3600000, default 30000)",
         },
         max_tube_jobs: u32 {
             default: 10000000,
@@ -156,6 +166,7 @@ struct VirgoQueue {
     device: Device<QueueFile>,
     service: Registration<Control>,
     listener: Option<Listener<Server>>,
+    runner: Option<Runner>,
     finish: Finish,
 }
 
@@ -237,8 +248,17 @@ impl kernel::InPlaceModule for VirgoQueue {
             } else {
                 None
             };
+            let run = param::<u16>(module_parameters::run.value());
+            let run = checked("run", run.into(), 0, 256)?;
+            let run_ms = param::<u32>(module_parameters::run_ms.value());
+            let run_ms = checked("run_ms", run_ms, 1, 3_600_000)?;
+            let runner = match u16::try_from(run).map_err(|_| EINVAL)? {
+                0 => None,
+                most => Some(Runner::new(core.clone(), most, run_ms)?),
+            };
             Ok(try_pin_init!(Self {
                 finish,
+                runner,
                 // From here on requests come in, each door as it opens.
                 listener,
                 service: Registration::new(control.clone())?,

@@ -7,5 +7,6 @@ mod client;
 mod durable;
 mod ioctl;
 mod lines;
+mod run;
 mod settings;
 mod time;

@@ -414,7 +414,7 @@ fn queue_rows(rows: &mut Rows) {
         rows,
         uapi::QueueResult,
         "virgo_queue_result",
-        [size, flags, id, body, capacity, length, reserved]
+        [size, flags, id, body, capacity, length, error, reserved0, reserved]
     );
     let constants: &[(&str, u64)] = &[
         ("VIRGO_QUEUE_KEEP_DEFAULT", uapi::QUEUE_KEEP_DEFAULT.into()),

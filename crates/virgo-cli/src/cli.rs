@@ -801,7 +801,8 @@ const CALL_EXAMPLES: &str = "Examples:\n\n\
   virgo call primes 1000000               on the node that the policy chooses\n\
   virgo call --node 10.0.0.2 uname\n\
   virgo call --policy p2c --idempotent -v primes 100000000\n\
-  virgo call --stdin echo < FILE";
+  virgo call --stdin echo < FILE\n\
+  virgo queue result --wait 60 $(virgo call --async primes 100000000)";
 
 #[derive(Debug, Args)]
 pub(crate) struct Call {
@@ -823,6 +824,9 @@ pub(crate) struct Call {
     /// Say afterwards where it ran, and how long
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Leave it to virgo-queue and print its number there, for "virgo queue result"
+    #[arg(long = "async", conflicts_with = "verbose")]
+    pub(crate) later: bool,
     /// The function; "virgo functions" lists them
     #[arg(value_name = "NAME")]
     pub(crate) name: String,

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use virgo::{Call, Control, Node, NodeId, NodeState};
+use virgo::{Call, Control, Node, NodeId, NodePolicy, NodeState};
 
 use crate::cli;
 use crate::nodes::{find, policy_of};
+use crate::queue;
 use crate::text::{self, Align, Table};
 
 pub(crate) fn address(nodes: &[Node], id: NodeId) -> String {
@@ -29,8 +30,31 @@ pub(crate) fn call(options: &cli::Call, json: bool) -> anyhow::Result<ExitCode> 
     } else {
         options.arguments.join(" ").into_bytes()
     };
+    let policy = policy_of(&control, options.policy, options.node.as_deref())?;
+    if options.later {
+        let words = |word| {
+            if options.idempotent {
+                format!("@again {word}")
+            } else {
+                word
+            }
+        };
+        let mut request = match policy {
+            NodePolicy::Default => words(String::new()),
+            NodePolicy::LeastLoaded => words("@least-loaded ".into()),
+            NodePolicy::Random => words("@random ".into()),
+            NodePolicy::TwoChoices => words("@p2c ".into()),
+            NodePolicy::Node(node) => words(format!("@{node} ")),
+        }
+        .into_bytes();
+        request.extend_from_slice(options.name.as_bytes());
+        request.push(b'(');
+        request.extend_from_slice(&input);
+        request.push(b')');
+        return queue::put_for("virgo.cpupool", &request, options.timeout, json);
+    }
     let called = control.call(&Call {
-        policy: policy_of(&control, options.policy, options.node.as_deref())?,
+        policy,
         timeout: Duration::from_secs_f64(options.timeout),
         idempotent: options.idempotent,
         ..Call::new(&options.name, &input)

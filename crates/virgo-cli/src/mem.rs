@@ -20,6 +20,7 @@ use virgo::mempool::{
 use virgo::Control;
 
 use crate::cli::mem::{self as cli, Mem, OnOff};
+use crate::queue;
 use crate::text::{self, Align, Table};
 
 /// What is copied at a time.
@@ -37,7 +38,7 @@ pub(crate) fn run(command: Mem, json: bool) -> anyhow::Result<ExitCode> {
         Mem::Stat => stat(json),
         Mem::Put(options) => put(&options, json),
         Mem::Take(options) => take(&options, json),
-        Mem::Delete { keys, owner } => delete(&keys, &owner),
+        Mem::Delete { keys, owner } => delete(&keys, &owner, json),
         Mem::Count(options) => count(&options, json),
         Mem::Keys(options) => keys(&options, json),
         Mem::Flush { after } => {
@@ -67,6 +68,31 @@ fn open(options: &cli::Owner) -> anyhow::Result<Mempool> {
         cli::Owner { .. } => Owner::ByKey,
     };
     Ok(Mempool::open()?.on(owner))
+}
+
+/// Leaves a request with the queue, in the words of memcached's protocol.
+fn later(options: &cli::Owner, words: &[u8], json: bool) -> anyhow::Result<ExitCode> {
+    // Long enough for a request to another node, which ends by itself before.
+    const SECONDS: f64 = 10.0;
+    let mut request = match options {
+        cli::Owner { here: true, .. } => "@here ".to_owned(),
+        cli::Owner {
+            node: Some(words), ..
+        } => format!("@{:08x} ", node(words)?),
+        cli::Owner { .. } => String::new(),
+    }
+    .into_bytes();
+    request.extend_from_slice(words);
+    queue::put_for("virgo.mempool", &request, SECONDS, json)
+}
+
+/// A key as a line of the protocol can hold it.
+fn word(key: &str) -> anyhow::Result<&str> {
+    let bad = |byte: u8| byte <= b' ' || byte == 0x7f;
+    if key.is_empty() || key.bytes().any(bad) {
+        anyhow::bail!("with --async a key has no spaces or control characters, and is not empty");
+    }
+    Ok(key)
 }
 
 /// A node's number as "virgo nodes" writes it; none where there is no cluster.
@@ -485,6 +511,27 @@ fn put(options: &cli::Put, json: bool) -> anyhow::Result<ExitCode> {
         (_, cli::Put { prepend: true, .. }) => Mode::Prepend,
         _ => Mode::Set,
     };
+    if options.owner.later {
+        let (verb, cas) = match mode {
+            Mode::Add => ("add", String::new()),
+            Mode::Replace => ("replace", String::new()),
+            Mode::Append => ("append", String::new()),
+            Mode::Prepend => ("prepend", String::new()),
+            Mode::Cas(cas) => ("cas", format!(" {cas}")),
+            _ => ("set", String::new()),
+        };
+        let (key, flags) = (word(&options.key)?, options.flags);
+        // The protocol takes a time of more than thirty days for a moment, and -1 for none at all.
+        let ttl = match options.ttl {
+            None => 0,
+            Some(0) => -1,
+            Some(ttl @ 1..=2_592_000) => i64::from(ttl),
+            Some(_) => anyhow::bail!("with --async a value's --ttl is 30 days at most"),
+        };
+        let line = format!("{verb} {key} {flags} {ttl} {}{cas}\r\n", value.len());
+        let words = [line.as_bytes(), &value, b"\r\n"].concat();
+        return later(&options.owner, &words, json);
+    }
     let how = Put {
         mode,
         expiry: options.ttl.map_or(Expiry::Never, Expiry::In),
@@ -511,6 +558,14 @@ fn put_bytes(into: &mut serde_json::Map<String, Json>, name: &str, bytes: &[u8])
 }
 
 fn take(options: &cli::Take, json: bool) -> anyhow::Result<ExitCode> {
+    if options.owner.later {
+        let key = word(&options.key)?;
+        let words = match options.touch {
+            None => format!("gets {key}\r\n"),
+            Some(seconds) => format!("gats {seconds} {key}\r\n"),
+        };
+        return later(&options.owner, words.as_bytes(), json);
+    }
     let pool = open(&options.owner)?;
     let key = options.key.as_bytes();
     let found = match options.touch {
@@ -549,7 +604,17 @@ fn described(key: &str, value: &Value) -> Json {
     all.into()
 }
 
-fn delete(keys: &[String], options: &cli::Owner) -> anyhow::Result<ExitCode> {
+fn delete(keys: &[String], options: &cli::Owner, json: bool) -> anyhow::Result<ExitCode> {
+    if options.later {
+        for key in keys {
+            later(
+                options,
+                format!("delete {}\r\n", word(key)?).as_bytes(),
+                json,
+            )?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let pool = open(options)?;
     let mut code = ExitCode::SUCCESS;
     for key in keys {
@@ -565,6 +630,16 @@ fn delete(keys: &[String], options: &cli::Owner) -> anyhow::Result<ExitCode> {
 }
 
 fn count(options: &cli::Count, json: bool) -> anyhow::Result<ExitCode> {
+    if options.owner.later {
+        let (key, delta) = (word(&options.key)?, options.delta);
+        let line = match (options.initial, options.down) {
+            (None, false) => format!("incr {key} {delta}\r\n"),
+            (None, true) => format!("decr {key} {delta}\r\n"),
+            (Some(initial), false) => format!("ma {key} N0 J{initial} D{delta} v\r\n"),
+            (Some(initial), true) => format!("ma {key} N0 J{initial} D{delta} MD v\r\n"),
+        };
+        return later(&options.owner, line.as_bytes(), json);
+    }
     let pool = open(&options.owner)?;
     let key = options.key.as_bytes();
     let number = if options.down {

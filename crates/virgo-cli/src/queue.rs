@@ -58,7 +58,10 @@ fn put(options: &cli::Put, json: bool) -> anyhow::Result<ExitCode> {
         delay: seconds(options.delay),
         ttr: seconds(options.ttr),
     };
-    let id = queue.put(&options.tube, &body, how)?;
+    print_id(queue.put(&options.tube, &body, how)?, json)
+}
+
+fn print_id(id: u64, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{}", json!({ "id": id }))?;
@@ -66,6 +69,23 @@ fn put(options: &cli::Put, json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "{id}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves a request for another module with the queue; prints its number. It may take so many
+/// seconds.
+pub(crate) fn put_for(
+    tube: &str,
+    request: &[u8],
+    timeout: f64,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let queue = Queue::open().context("virgo-queue serves what is left with --async")?;
+    let how = Options {
+        // The module leaves itself half a second of it.
+        ttr: Duration::from_secs_f64(timeout.ceil() + 1.0),
+        ..Options::default()
+    };
+    print_id(queue.put(tube, request, how)?, json)
 }
 
 /// A body as JSON has it.
@@ -154,6 +174,11 @@ fn result(id: u64, wait: Duration) -> anyhow::Result<ExitCode> {
                 out.write_all(&body)?;
                 out.flush()?;
                 return Ok(ExitCode::SUCCESS);
+            }
+            Answer::Failed(errno, words) => {
+                let words = String::from_utf8_lossy(&words);
+                eprintln!("virgo: request {id} failed: {errno}: {words}");
+                return Ok(ExitCode::FAILURE);
             }
             Answer::NotYet if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
             Answer::NotYet => {

@@ -132,6 +132,8 @@ pub struct Settings {
 pub enum Answer {
     /// Here it is.
     Here(Vec<u8>),
+    /// The queue had another module serve it, and that failed: the errno, and what there is to say.
+    Failed(Errno, Vec<u8>),
     /// The request waits, or is being dealt with.
     NotYet,
     /// There is none, and there will be none.
@@ -450,7 +452,10 @@ impl Queue {
                 }
                 Ok(()) => {
                     room.truncate(result.length as usize);
-                    return Ok(Answer::Here(room));
+                    return Ok(match i32::try_from(result.error) {
+                        Ok(errno @ 1..) => Answer::Failed(Errno::from_raw_os_error(errno), room),
+                        _ => Answer::Here(room),
+                    });
                 }
                 Err(Errno::AGAIN) => return Ok(Answer::NotYet),
                 Err(Errno::NOENT) => return Ok(Answer::Never),

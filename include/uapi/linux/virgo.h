@@ -1811,6 +1811,9 @@ struct virgo_queue_reply {
  * @body: in: address to store the answer at.
  * @capacity: in: room there, in bytes.
  * @length: out: bytes of the answer; more than @capacity: what fits is stored.
+ * @error: in: must be zero; out: an errno where the queue had another module
+ *         serve the request and that failed (the answer has more words), else 0.
+ * @reserved0: in: must be zero.
  * @reserved: in: must be zero.
  *
  * The last 65536 answers can be fetched, as long as they have no more than a
@@ -1824,7 +1827,9 @@ struct virgo_queue_result {
 	__u64 body;
 	__u32 capacity;
 	__u32 length;
-	__u64 reserved[2];
+	__u32 error;
+	__u32 reserved0;
+	__u64 reserved;
 };
 
 #define VIRGO_QUEUE_IOC_PUT	_IOWR(VIRGO_IOC_MAGIC, 0x40, struct virgo_queue_put)

@@ -168,6 +168,21 @@ impl Reply {
         self.push_piece(Piece::Shared(data));
     }
 
+    /// All that waits, in one piece. `ENOMEM`. May sleep.
+    pub(super) fn into_vec(self) -> Result<KVVec<u8>> {
+        if self.pieces.is_empty() && self.skip == 0 {
+            return Ok(self.tail);
+        }
+        let mut all = KVVec::with_capacity(self.len, GFP_KERNEL)?;
+        let pieces = self.pieces.iter().map(Piece::bytes);
+        let mut skip = self.skip;
+        for bytes in Iterator::chain(pieces, core::iter::once(self.tail.as_slice())) {
+            all.extend_from_slice(bytes.get(skip..).unwrap_or(&[]), GFP_KERNEL)?;
+            skip = 0;
+        }
+        Ok(all)
+    }
+
     /// How new memory is asked for from here on.
     pub(super) fn set_flags(&mut self, flags: Flags) {
         self.flags = flags;

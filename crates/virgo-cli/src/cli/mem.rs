@@ -228,6 +228,10 @@ pub(crate) struct Owner {
     /// On this node: an address or a number, as "virgo nodes" shows them
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<String>,
+    /// Leave it to virgo-queue and print its number there; "virgo queue result" has the answer, in
+    /// memcached's words
+    #[arg(long = "async")]
+    pub(crate) later: bool,
 }
 
 #[derive(Debug, Args)]

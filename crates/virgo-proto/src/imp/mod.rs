@@ -19,6 +19,7 @@ pub mod beanstalk;
 pub mod call;
 pub mod command;
 pub mod crc;
+pub mod errand;
 pub mod eventlog;
 pub mod eventnet;
 pub mod files;

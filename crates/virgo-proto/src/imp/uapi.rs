@@ -2210,8 +2210,12 @@ pub struct QueueResult {
     pub capacity: u32,
     /// Out: bytes of the answer.
     pub length: u32,
+    /// In: must be zero. Out: the errno that the answer stands for, or 0.
+    pub error: u32,
     /// In: must be zero.
-    pub reserved: [u64; 2],
+    pub reserved0: u32,
+    /// In: must be zero.
+    pub reserved: u64,
 }
 
 /// Call a kernel function by name (`struct virgo_cpupool_call`).
