@@ -2,9 +2,14 @@
 
 //! Copying ioctl structures in and out by the uAPI's rules (include/uapi/linux/virgo.h).
 
-use core::slice;
+use core::{
+    mem::MaybeUninit,
+    ptr,
+    slice, //
+};
 
 use kernel::{
+    bindings,
     prelude::*,
     uaccess::{
         UserPtr,
@@ -152,19 +157,45 @@ impl Arg {
     /// `E2BIG` where bytes that this kernel does not know are not zero. May sleep.
     pub fn read<T: Sized32>(self) -> Result<Sized<T>> {
         let pointer = UserPtr::from_addr(self.0);
-        let user_size: u32 = UserSlice::new(pointer, size_of::<u32>()).reader().read()?;
+        let mut value = T::default();
+        // SAFETY: `value` is writable for its size, which is at least the first version's; every
+        // bit pattern is valid.
+        let left = unsafe {
+            bindings::_copy_from_user(
+                (&raw mut value).cast(),
+                pointer.as_const_ptr(),
+                // Known when this is built, so that no check of the object is needed: as C does it.
+                T::FIRST_SIZE,
+            )
+        };
+        if left != 0 {
+            // Perhaps the size is there, and it is wrong.
+            let user_size: u32 = UserSlice::new(pointer, size_of::<u32>()).reader().read()?;
+            // CAST: u32 fits usize on 64-bit.
+            let fits = (T::FIRST_SIZE..=MAX_SIZE).contains(&(user_size as usize));
+            return Err(if fits { EFAULT } else { EINVAL });
+        }
+        // SAFETY: The first field is the `u32` size by the trait.
+        let user_size = unsafe { (&raw const value).cast::<u32>().read() };
         // CAST: u32 fits usize on 64-bit.
         let user_size = user_size as usize;
         if !(T::FIRST_SIZE..=MAX_SIZE).contains(&user_size) {
             return Err(EINVAL);
         }
-        let mut value = T::default();
+        if user_size == T::FIRST_SIZE {
+            return Ok(Sized {
+                value,
+                user_size,
+                arg: self,
+            });
+        }
         let known = user_size.min(size_of::<T>());
+        let mut reader = UserSlice::new(pointer, user_size).reader();
+        reader.skip(T::FIRST_SIZE)?;
         // SAFETY: `T` is valid for every bit pattern and has no padding by its trait; `known` is
         // at most its size; nothing else refers to `value`.
         let bytes = unsafe { slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), known) };
-        let mut reader = UserSlice::new(pointer, user_size).reader();
-        reader.read_slice(bytes)?;
+        reader.read_slice(bytes.get_mut(T::FIRST_SIZE..).ok_or(EINVAL)?)?;
         let mut unknown = [0_u8; 64];
         while !reader.is_empty() {
             let length = reader.len().min(unknown.len());
@@ -187,13 +218,117 @@ impl<T: Sized32> Sized<T> {
     pub fn write_back(&self) -> Result {
         let known = self.user_size.min(size_of::<T>());
         let skip = size_of::<u32>();
+        let pointer = UserPtr::from_addr(self.arg.0).wrapping_byte_add(skip);
         // SAFETY: `T` has no padding by its trait, so all its bytes are initialised; `known` is at
         // most its size.
         let bytes = unsafe { slice::from_raw_parts((&raw const self.value).cast::<u8>(), known) };
-        let pointer = UserPtr::from_addr(self.arg.0).wrapping_byte_add(skip);
-        UserSlice::new(pointer, known.saturating_sub(skip))
-            .writer()
-            .write_slice(bytes.get(skip..).ok_or(EINVAL)?)
+        let bytes = bytes.get(skip..).ok_or(EINVAL)?;
+        if known != T::FIRST_SIZE {
+            return UserSlice::new(pointer, bytes.len())
+                .writer()
+                .write_slice(bytes);
+        }
+        // SAFETY: The bytes are readable for so many, which are those of the first version.
+        let left = unsafe {
+            bindings::_copy_to_user(
+                pointer.as_mut_ptr(),
+                bytes.as_ptr().cast(),
+                // As in `read`.
+                T::FIRST_SIZE.saturating_sub(size_of::<u32>()),
+            )
+        };
+        match left {
+            0 => Ok(()),
+            _ => Err(EFAULT),
+        }
+    }
+}
+
+/// Room for up to `N` bytes on the stack, which is not cleared before it is filled.
+pub struct Room<const N: usize> {
+    bytes: [MaybeUninit<u8>; N],
+    /// As many are initialised.
+    length: usize,
+}
+
+impl<const N: usize> Default for Room<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Room<N> {
+    /// Nothing is in it.
+    #[inline]
+    pub const fn new() -> Self {
+        Room {
+            bytes: [const { MaybeUninit::uninit() }; N],
+            length: 0,
+        }
+    }
+
+    /// What is in it.
+    #[inline]
+    pub fn get(&self) -> &[u8] {
+        // SAFETY: `length` bytes are initialised, and it is at most `N`.
+        unsafe { slice::from_raw_parts(self.bytes.as_ptr().cast(), self.length) }
+    }
+
+    /// Fills it with a copy of these bytes. False: there are more than have room.
+    #[inline]
+    pub fn fill(&mut self, from: &[u8]) -> bool {
+        if from.len() > N {
+            return false;
+        }
+        // SAFETY: There is room for so many, and it is not theirs.
+        unsafe {
+            ptr::copy_nonoverlapping(from.as_ptr(), self.bytes.as_mut_ptr().cast(), from.len());
+        }
+        self.length = from.len();
+        true
+    }
+
+    /// Fills it with so many bytes of user space. `E2BIG` for more than have room; `EFAULT`. May
+    /// sleep.
+    #[inline]
+    pub fn copy_in(&mut self, address: u64, length: usize) -> Result {
+        self.length = 0;
+        if length > N {
+            return Err(E2BIG);
+        }
+        let address = usize::try_from(address).map_err(|_| EFAULT)?;
+        // SAFETY: There is room for so many bytes, as was just seen: the check of the object that
+        // `copy_from_user()` makes has nothing to add.
+        let left = unsafe {
+            bindings::_copy_from_user(
+                self.bytes.as_mut_ptr().cast(),
+                UserPtr::from_addr(address).as_const_ptr(),
+                length,
+            )
+        };
+        if left != 0 {
+            return Err(EFAULT);
+        }
+        self.length = length;
+        Ok(())
+    }
+
+    /// Copies what is in it to user space. `EFAULT`. May sleep.
+    #[inline]
+    pub fn copy_out(&self, address: u64) -> Result {
+        let address = usize::try_from(address).map_err(|_| EFAULT)?;
+        // SAFETY: So many bytes are initialised. As above.
+        let left = unsafe {
+            bindings::_copy_to_user(
+                UserPtr::from_addr(address).as_mut_ptr(),
+                self.bytes.as_ptr().cast(),
+                self.length,
+            )
+        };
+        match left {
+            0 => Ok(()),
+            _ => Err(EFAULT),
+        }
     }
 }
 

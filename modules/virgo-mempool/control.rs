@@ -34,7 +34,8 @@ use crate::{
             copy_out,
             write_entry,
             Arg,
-            Command, //
+            Command,
+            Room, //
         },
         workqueue::DeadlineWork,
     },
@@ -79,6 +80,8 @@ use crate::{
     },
 };
 
+/// Values up to this many bytes are copied on the stack.
+const SMALL: usize = 512;
 /// The most room for the records of one scan.
 const SCAN_MAX: usize = 80 << 20;
 
@@ -117,26 +120,27 @@ impl Failure {
 }
 
 /// A key, copied from user space.
-struct Key {
-    bytes: [u8; KEY_MAX],
-    length: usize,
-}
+struct Key(Room<KEY_MAX>);
 
 impl Key {
+    #[inline]
     fn read(address: u64, length: u32) -> Result<Key> {
         // CAST: u32 fits usize.
         let length = length as usize;
         if length == 0 {
             return Err(EINVAL);
         }
-        let mut bytes = [0; KEY_MAX];
-        let room = bytes.get_mut(..length).ok_or(compat::enametoolong())?;
-        copy_in(address, room)?;
-        Ok(Key { bytes, length })
+        if length > KEY_MAX {
+            return Err(compat::enametoolong());
+        }
+        let mut room = Room::new();
+        room.copy_in(address, length)?;
+        Ok(Key(room))
     }
 
+    #[inline]
     fn get(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&[])
+        self.0.get()
     }
 }
 
@@ -379,18 +383,19 @@ impl Pool {
         let route = route(value.flags, 0, value.node, &key)?;
         // CAST: u32 fits usize.
         let length = value.value_len as usize;
-        if !self.store.fits(key.length, length) {
+        if !self.store.fits(key.get().len(), length) {
             return Err(EFBIG);
         }
-        let mut small = [0; 512];
+        let mut small = Room::<SMALL>::new();
         let mut large;
-        let bytes: &mut [u8] = if length <= small.len() {
-            small.get_mut(..length).ok_or(EINVAL)?
+        let bytes: &[u8] = if length <= SMALL {
+            small.copy_in(value.value, length)?;
+            small.get()
         } else {
             large = KVVec::from_elem(0, length, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
-            &mut large
+            copy_in(value.value, &mut large)?;
+            &large
         };
-        copy_in(value.value, bytes)?;
         if let Some(node) = route {
             value.node = node.number();
             let (mode, flags, exptime) = (value.mode, value.item_flags, value.exptime);
@@ -452,15 +457,22 @@ impl Pool {
             return Ok(0);
         }
         value.node = self.node();
-        let mut small = [0; 512];
+        let mut small = Room::<SMALL>::new();
         let mut large: KVVec<u8> = KVVec::new();
         loop {
-            let bounce: &mut [u8] = if large.is_empty() {
-                &mut small
-            } else {
-                &mut large
-            };
-            let got = self.store.get_into(key.get(), exp, bounce, capacity);
+            let mut whole = true;
+            let got = self.store.get_with(key.get(), exp, capacity, |bytes| {
+                whole = if large.is_empty() {
+                    small.fill(bytes)
+                } else {
+                    // There is room for the length that it had; there may be more now.
+                    large.truncate(bytes.len());
+                    large.len() == bytes.len() && {
+                        large.copy_from_slice(bytes);
+                        true
+                    }
+                };
+            });
             let got = got.ok_or(ENOENT)?;
             value.value_len = got.length;
             value.item_flags = got.flags;
@@ -474,11 +486,13 @@ impl Pool {
             }
             if let Some(big) = got.large {
                 copy_out(value.value, crate::logic::kv::Large::bytes(&big))?;
-            } else if let Some(bytes) = bounce.get(..length) {
-                copy_out(value.value, bytes)?;
-            } else {
+            } else if !whole {
                 large = KVVec::from_elem(0, length, GFP_KERNEL)?;
                 continue;
+            } else if large.is_empty() {
+                small.copy_out(value.value)?;
+            } else {
+                copy_out(value.value, &large)?;
             }
             request.write_back()?;
             return Ok(0);

@@ -63,6 +63,8 @@ use crate::{
 
 /// Bytes of answers after which the rest of a request for many keys is left for later.
 const ENOUGH: usize = 16 << 10;
+/// Behind the values of a request's keys.
+const END: &[u8] = b"END\r\n";
 /// The most bytes of a block in one answer.
 const ANSWER_MAX: u64 = 4 << 20;
 
@@ -217,8 +219,15 @@ impl Words<'_> {
 
     // ------------------------------------------------------------ values
 
-    /// Answers with the value of a key, if it is there.
-    fn value(&self, key: &[u8], with_cas: bool, touch: Option<i64>, out: &mut Reply) {
+    /// Answers with the value of a key, if it is there, and then with `end`.
+    fn value(
+        &self,
+        key: &[u8],
+        with_cas: bool,
+        touch: Option<i64>,
+        end: &'static [u8],
+        out: &mut Reply,
+    ) {
         let store = self.store();
         let hash = store.hash(key);
         let now = store.now();
@@ -227,17 +236,17 @@ impl Words<'_> {
             let (mut large, mut need) = (None, 0);
             {
                 let Some(mut bank) = store.lock(hash) else {
+                    out.push(end);
                     return;
                 };
-                let Some(at) = bank.shard.find(hash, key, now) else {
+                let bank = &mut *bank;
+                let Some((at, item)) = bank.shard.get(hash, key, now) else {
                     let tally = &mut bank.tally;
                     tally.get_misses = tally.get_misses.wrapping_add(1);
                     if exp.is_some() {
                         tally.touch_misses = tally.touch_misses.wrapping_add(1);
                     }
-                    return;
-                };
-                let Some(item) = bank.shard.item(at) else {
+                    out.push(end);
                     return;
                 };
                 let mut head = Text::<64>::new();
@@ -257,22 +266,26 @@ impl Words<'_> {
                 if out.room() < total {
                     need = total;
                 } else {
-                    out.push(b"VALUE ");
-                    out.push(key);
-                    out.push(head.get());
                     match item.large {
-                        Some(big) => large = Some(big.clone()),
-                        None => {
-                            out.push(item.value);
-                            out.push(b"\r\n");
+                        Some(big) => {
+                            large = Some(big.clone());
+                            out.push_all(&[b"VALUE ", key, head.get()]);
                         }
+                        None => out.push_all(&[
+                            b"VALUE ",
+                            key,
+                            head.get(),
+                            item.value,
+                            b"\r\n",
+                            end,
+                        ]),
                     }
                     bank.shard.hit(at, now);
                     bank.tally.get_hits = bank.tally.get_hits.wrapping_add(1);
                     if let Some(exp) = exp {
                         bank.shard.set_exp(at, exp);
                         bank.tally.touch_hits = bank.tally.touch_hits.wrapping_add(1);
-                        store.changed(&mut bank, hash, key, now);
+                        store.changed(bank, hash, key, now);
                     }
                 }
             }
@@ -284,7 +297,7 @@ impl Words<'_> {
             }
             if let Some(big) = large {
                 out.push_shared(big.0);
-                out.push(b"\r\n");
+                out.push_all(&[b"\r\n", end]);
             }
             return;
         }
@@ -298,19 +311,22 @@ impl Words<'_> {
         touch: Option<i64>,
         out: &mut Reply,
     ) -> Option<memcached::Words<'a>> {
-        let mut first = true;
+        let Some(mut key) = keys.next() else {
+            out.push(END);
+            return None;
+        };
+        // The first one in any case, so that there is progress.
         loop {
             let left = keys;
-            let Some(key) = keys.next() else {
-                out.push(b"END\r\n");
+            let Some(next) = keys.next() else {
+                self.value(key, with_cas, touch, END, out);
                 return None;
             };
-            // The first one in any case, so that there is progress.
-            if !first && out.len() >= ENOUGH {
+            self.value(key, with_cas, touch, b"", out);
+            if out.len() >= ENOUGH {
                 return Some(left);
             }
-            first = false;
-            self.value(key, with_cas, touch, out);
+            key = next;
         }
     }
 

@@ -569,29 +569,42 @@ impl Store {
         to: &mut [u8],
         capacity: usize,
     ) -> Option<Got> {
+        self.get_with(key, exp, capacity, |bytes| {
+            if let Some(room) = to.get_mut(..bytes.len()) {
+                room.copy_from_slice(bytes);
+            }
+        })
+    }
+
+    /// Fetches a value: shows it to `copy` with the shard locked, so that must not sleep, if it is
+    /// not longer than `capacity`; a big one is handed out instead. Does not sleep.
+    #[inline]
+    pub(crate) fn get_with(
+        &self,
+        key: &[u8],
+        exp: Option<u32>,
+        capacity: usize,
+        copy: impl FnOnce(&[u8]),
+    ) -> Option<Got> {
         let hash = self.hash(key);
         let now = self.now();
         let mut bank = self.lock(hash)?;
-        let Some(at) = bank.shard.find(hash, key, now) else {
+        let bank = &mut *bank;
+        let Some((at, item)) = bank.shard.get(hash, key, now) else {
             bank.tally.get_misses = bank.tally.get_misses.wrapping_add(1);
             return None;
         };
-        if let Some(exp) = exp {
-            bank.shard.set_exp(at, exp);
-            self.changed(&mut bank, hash, key, now);
-        }
-        let item = bank.shard.item(at)?;
         let fits = item.value.len() <= capacity;
         let large = item.large.filter(|_| fits).cloned();
-        if let (true, None, Some(room)) = (fits, &large, to.get_mut(..item.value.len())) {
-            room.copy_from_slice(item.value);
+        if fits && large.is_none() {
+            copy(item.value);
         }
         let got = Got {
             // CAST: values are below 4 GiB.
             length: item.value.len() as u32,
             flags: item.flags,
             cas: item.cas,
-            left: match item.exp {
+            left: match exp.unwrap_or(item.exp) {
                 0 => -1,
                 exp => exp.saturating_sub(now).into(),
             },
@@ -599,6 +612,10 @@ impl Store {
         };
         bank.shard.hit(at, now);
         bank.tally.get_hits = bank.tally.get_hits.wrapping_add(1);
+        if let Some(exp) = exp {
+            bank.shard.set_exp(at, exp);
+            self.changed(bank, hash, key, now);
+        }
         Some(got)
     }
 

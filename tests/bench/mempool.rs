@@ -5,6 +5,7 @@
 //! `bench-mempool icount`: for a guest of `tests/vm run --icount`, where a nanosecond is an
 //! instruction; each figure is the whole round: client, both ways through the kernel, server.
 //! `bench-mempool wall`: for a guest with two CPUs; pairs of runs, one of each server, by turns.
+//! `bench-mempool local`: of the first, only the doors that no competitor has.
 //! `bench-mempool memory`: what an item takes. Each prints lines `row|NAME|MEMCACHED|OURS|UNIT`
 //! besides a table for people; scripts/bench-mempool makes doc/benchmarks.md of them.
 //!
@@ -732,6 +733,10 @@ fn main() {
     }
     if mode == "memory" {
         return memory(own);
+    }
+    if mode == "local" {
+        fill(Door::Tcp(OURS), 0, 10_000, VALUE);
+        return local(f64::NAN);
     }
     let version = Command::new("memcached").arg("-V").output();
     let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());

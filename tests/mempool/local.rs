@@ -2,6 +2,7 @@
 
 //! The local doors: ioctls and mapped namespaces.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -11,6 +12,7 @@ use virgo_proto::uapi::{
 };
 use virgo_tests::device::Device;
 use virgo_tests::module;
+use virgo_tests::script;
 use virgo_tests::sys::{
     self, Errno, Mapping, Res, EACCES, EAGAIN, EEXIST, EFAULT, EINVAL, ENODEV, ENOENT, EPERM,
 };
@@ -818,4 +820,57 @@ fn readers_see_whole_values_while_writers_write() {
             > 100));
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Another module's way, virgo_mem_get(), by a module in C.
+#[test]
+fn values_for_other_modules() {
+    const NAME: &str = "virgo-memtest";
+    const ASK: &str = "/sys/module/virgo_memtest/parameters/get";
+    let _pool = pool("");
+    let mut client = Client::new();
+    let insmod = |name: &str| {
+        let outcome = script::run("insmod", &[&format!("/virgo/ko/{name}.ko")]);
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+    };
+    insmod(NAME);
+    let ask = |room: usize, key: &str| {
+        fs::write(ASK, format!("{room} {key}")).expect("ask");
+        let answer = fs::read_to_string(ASK).expect("the answer");
+        let (result, value) = answer
+            .strip_suffix('\n')
+            .and_then(|answer| answer.split_once(' '))
+            .expect("a number and bytes");
+        (result.parse::<i64>().expect("a number"), value.to_string())
+    };
+    let none = |room: usize| ".".repeat(room.min(3000));
+    for length in [0_usize, 1, 100, 512, 513, 2999, 8200, 1_000_000] {
+        let value: String = (0..length).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+        client.expect(
+            format!("set key 7 0 {length}\r\n{value}\r\n"),
+            "STORED\r\n",
+        );
+        for room in [length, length + 5] {
+            let mut whole = value.clone() + ".....";
+            whole.truncate(room.min(3000));
+            assert_eq!(ask(room, "key"), (length as i64, whole), "{length} in {room}");
+        }
+        if length > 0 {
+            // Too little room: the length, and nothing is copied.
+            let room = length - 1;
+            assert_eq!(ask(room, "key"), (length as i64, none(room)));
+        }
+    }
+    let missing = -i64::from(libc::ENOENT);
+    assert_eq!(ask(10, "other"), (missing, none(10)));
+    assert_eq!(ask(10, &"k".repeat(251)), (missing, none(10)));
+    assert_eq!(ask(0, "other"), (missing, String::new()));
+    assert_eq!(ask(10, "-"), (-i64::from(libc::EINVAL), none(10)));
+    // It cannot go from under who uses it.
+    let outcome = script::run("rmmod", &[MODULE]);
+    assert_ne!(outcome.code, 0);
+    assert!(outcome.err.contains("in use"), "{}", outcome.err);
+    assert_eq!(ask(10, "other"), (missing, none(10)));
+    let outcome = script::run("rmmod", &[NAME]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
 }

@@ -720,7 +720,7 @@ struct virgo_vuid {
  *
  * Errors: EFBIG longer than VIRGO_MEM_BLOCK_MAX; ENOSPC the limit on memory of
  * blocks (block_limit), or on their number (max_blocks), is reached; ENOMEM;
- * EHOSTDOWN, ETIMEDOUT, ENOTCONN the other node.
+ * ENOENT there is no such node; EHOSTDOWN, ETIMEDOUT, ENOTCONN the other node.
  */
 struct virgo_mem_malloc {
 	__u32 size;
@@ -749,7 +749,7 @@ struct virgo_mem_malloc {
  *
  * GET copies up to the block's end and says in @length how much it was. SET past
  * the end is ERANGE and writes nothing; GET with @offset past the end is ERANGE.
- * Errors: ESTALE no such block; EHOSTDOWN, ETIMEDOUT, ENOTCONN its node.
+ * Errors: ESTALE no such block, or no such node; EHOSTDOWN, ETIMEDOUT its node.
  */
 struct virgo_mem_io {
 	__u32 size;
@@ -770,6 +770,9 @@ struct virgo_mem_io {
  * @flags: in: must be zero.
  * @vuid: in: the block. ESTALE if it is none.
  * @reserved: in: must be zero.
+ *
+ * Errors: EHOSTDOWN, ETIMEDOUT its node; from a block in chunks, which is gone
+ * then, the node of a part that could not be freed.
  */
 struct virgo_mem_free {
 	__u32 size;

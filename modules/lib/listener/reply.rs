@@ -2,6 +2,8 @@
 
 //! What a service answers, until the socket has taken it.
 
+use core::ptr;
+
 use super::ready::CHUNK;
 use super::sock::MAX_PIECES;
 use kernel::alloc::Flags;
@@ -126,6 +128,27 @@ impl Reply {
             return;
         }
         self.len += data.len(); // OVERFLOW: `admit` has added it.
+    }
+
+    /// Appends copies of several pieces, one behind the other.
+    #[inline]
+    pub fn push_all(&mut self, parts: &[&[u8]]) {
+        let total = parts
+            .iter()
+            .fold(0usize, |sum, part| sum.saturating_add(part.len()));
+        if self.overflow || self.room() < total {
+            parts.iter().for_each(|part| self.push(part));
+            return;
+        }
+        let mut to = self.tail.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        for part in parts {
+            // SAFETY: There is spare room for all of them, as was just seen, and it is not theirs.
+            unsafe { ptr::copy_nonoverlapping(part.as_ptr(), to, part.len()) };
+            to = to.wrapping_add(part.len());
+        }
+        // SAFETY: So many bytes of the spare room were just written.
+        unsafe { self.tail.inc_len(total) };
+        self.len += total; // OVERFLOW: `room` is within the bound.
     }
 
     /// Makes room for `n` bytes in the tail without copying a full one.

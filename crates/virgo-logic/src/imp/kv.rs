@@ -540,11 +540,29 @@ impl<S: Space> Shard<S> {
         Some(at)
     }
 
+    /// Finds the item of a key, to read it, in one go: as [`find`](Self::find) and
+    /// [`item`](Self::item).
+    #[inline]
+    pub fn get(&mut self, hash: u64, key: &[u8], now: u32) -> Option<(At, Item<'_, S::Large>)> {
+        let (at, head) = self.lookup(hash, key)?;
+        if head.expired(now) {
+            self.kill(at, &head, hash);
+            self.counts.expired = self.counts.expired.wrapping_add(1);
+            return None;
+        }
+        Some((at, self.item_of(at, &head)?))
+    }
+
     /// The item, to read. `at` is from [`find`](Self::find), with nothing in between.
     #[inline]
     pub fn item(&self, at: At) -> Option<Item<'_, S::Large>> {
+        let head = self.head(at)?;
+        self.item_of(at, &head)
+    }
+
+    #[inline(always)]
+    fn item_of(&self, at: At, head: &Head) -> Option<Item<'_, S::Large>> {
         let segment = self.space.segment(at.segment());
-        let head = Head::read(segment, at.offset())?;
         let key_at = head.key_at(at.offset());
         let value_at = head.value_at(at.offset());
         let inline = segment.get(value_at..value_at.wrapping_add(head.inline_len()))?;

@@ -35,14 +35,19 @@ impl State {
     }
 }
 
-/// The last up to seven bytes as a little-endian number.
+/// The last up to seven bytes, behind the last whole eight, as a little-endian number.
 #[inline(always)]
-fn tail(rest: &[u8]) -> u64 {
-    let mut word = 0u64;
-    for (at, byte) in (0u32..).zip(rest.iter().take(7)) {
-        word |= u64::from(*byte) << at.saturating_mul(8);
+fn tail(data: &[u8]) -> u64 {
+    // CAST: below eight.
+    let count = (data.len() % 8) as u32;
+    if count == 0 {
+        return 0;
     }
-    word
+    if let Some(last) = data.last_chunk::<8>() {
+        return u64::from_le_bytes(*last) >> 64u32.wrapping_sub(count.wrapping_mul(8));
+    }
+    let bytes = data.iter().rev();
+    bytes.fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
 /// The hash of `data`, with `C` rounds for eight bytes and `D` at the end.
@@ -54,8 +59,7 @@ pub fn siphash<const C: usize, const D: usize>(key: &SipKey, data: &[u8]) -> u64
         v2: key.k0 ^ 0x6c79_6765_6e65_7261,
         v3: key.k1 ^ 0x7465_6462_7974_6573,
     };
-    let mut chunks = data.chunks_exact(8);
-    for chunk in chunks.by_ref() {
+    for chunk in data.chunks_exact(8) {
         let word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
         s.v3 ^= word;
         for _ in 0..C {
@@ -64,7 +68,7 @@ pub fn siphash<const C: usize, const D: usize>(key: &SipKey, data: &[u8]) -> u64
         s.v0 ^= word;
     }
     // CAST: the length modulo 256, as the hash is defined.
-    let last = ((data.len() as u64) << 56) | tail(chunks.remainder());
+    let last = ((data.len() as u64) << 56) | tail(data);
     s.v3 ^= last;
     for _ in 0..C {
         s.round();

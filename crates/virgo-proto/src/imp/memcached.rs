@@ -504,7 +504,7 @@ fn keys(words: Words<'_>, cas: bool, touch: Option<i64>) -> Result<Request<'_>, 
     if keys.0.len() > KEY_MAX && { words }.any(|word| word.len() > KEY_MAX) {
         return Err(BAD_FORMAT.into());
     }
-    if { words }.next().is_none() {
+    if keys.0.iter().all(|byte| *byte == b' ') {
         return Err(ERROR.into());
     }
     Ok(Request::Get { keys, cas, touch })
