@@ -33,12 +33,19 @@ use crate::{
     },
     logic::kv::{
         Large,
-        Mode,
-        KEY_MAX, //
+        Mode, //
     },
-    proto::uapi::{
-        self,
-        Vuid, //
+    proto::{
+        pool::{
+            self as wire,
+            Request,
+            Sink,
+            Wrong, //
+        },
+        uapi::{
+            self,
+            Vuid, //
+        }, //
     },
     store::{
         Context,
@@ -61,74 +68,42 @@ pub(crate) const VALUE_MAX: usize = cluster::MAX_PAYLOAD - 512;
 /// Bytes of a chunk, if nothing is said.
 const CHUNK: u32 = 65536;
 
-const MALLOC: u32 = 1;
-const SET: u32 = 2;
-const GET: u32 = 3;
-const FREE: u32 = 4;
-const PUT: u32 = 5;
-const TAKE: u32 = 6;
-const DROP: u32 = 7;
-const COUNT: u32 = 8;
-const LOCATE: u32 = 9;
-
 /// The most bytes of an answer to LOCATE and FREE: length, chunk, and the parts.
 const MAP_MAX: usize = 16 + 16 * cluster::MAX_NODES;
 
 /// A request that is put together.
 struct Writer(KVVec<u8>);
 
-impl Writer {
-    fn new() -> Self {
-        Writer(KVVec::new())
-    }
+impl Sink for Writer {
+    type Error = Error;
 
-    fn bytes(mut self, bytes: &[u8]) -> Result<Self> {
-        self.0.extend_from_slice(bytes, GFP_KERNEL)?;
-        Ok(self)
-    }
-
-    fn number(self, value: u64) -> Result<Self> {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    fn vuid(self, vuid: &Vuid) -> Result<Self> {
-        self.number(vuid.word[0])?.number(vuid.word[1])
-    }
-
-    fn call(self, node: NodeId, operation: u32, reply_limit: usize) -> Result<KVVec<u8>> {
-        let module = Module::Mempool;
-        cluster::call(node, module, operation, &self.0, reply_limit, TIMEOUT_MS)
+    fn bytes(&mut self, bytes: &[u8]) -> Result {
+        Ok(self.0.extend_from_slice(bytes, GFP_KERNEL)?)
     }
 }
 
-/// A request or an answer that is taken apart. What is missing is `EPROTO`.
-struct Reader<'a>(&'a [u8]);
+/// An answer that is put together.
+struct Answer<'a>(&'a mut RemoteReply);
 
-impl<'a> Reader<'a> {
-    fn number(&mut self) -> Result<u64> {
-        let (word, rest) = self.0.split_first_chunk::<8>().ok_or(compat::eproto())?;
-        self.0 = rest;
-        Ok(u64::from_le_bytes(*word))
-    }
+impl Sink for Answer<'_> {
+    type Error = Error;
 
-    fn small(&mut self) -> Result<u32> {
-        u32::try_from(self.number()?).map_err(|_| compat::eproto())
+    fn bytes(&mut self, bytes: &[u8]) -> Result {
+        self.0.push(bytes)
     }
+}
 
-    fn vuid(&mut self) -> Result<Vuid> {
-        let word = [self.number()?, self.number()?];
-        Ok(Vuid { word })
-    }
+/// Asks a node. May sleep.
+fn ask(node: NodeId, request: &Request<'_>, reply_limit: usize) -> Result<KVVec<u8>> {
+    let mut bytes = Writer(KVVec::with_capacity(request.size(), GFP_KERNEL)?);
+    request.write(&mut bytes)?;
+    let (module, operation) = (Module::Mempool, request.operation());
+    cluster::call(node, module, operation, &bytes.0, reply_limit, TIMEOUT_MS)
+}
 
-    fn key(&mut self) -> Result<&'a [u8]> {
-        let length = usize::try_from(self.number()?).map_err(|_| compat::eproto())?;
-        if length == 0 || length > KEY_MAX {
-            return Err(compat::eproto());
-        }
-        let (key, rest) = self.0.split_at_checked(length).ok_or(compat::eproto())?;
-        self.0 = rest;
-        Ok(key)
-    }
+/// An answer as it was understood; `EPROTO` for one that was not.
+fn understood<T>(answer: Option<T>) -> Result<T> {
+    answer.ok_or(compat::eproto())
 }
 
 /// A value that was fetched from another node.
@@ -204,33 +179,27 @@ fn told(error: Error) -> Error {
 }
 
 pub(crate) fn malloc(node: NodeId, length: u64) -> Result<Vuid> {
-    let answer = Writer::new().number(length)?.call(node, MALLOC, 16)?;
-    Reader(&answer).vuid()
+    understood(wire::handle(&ask(node, &Request::Malloc(length), 16)?))
 }
 
 fn set(node: NodeId, vuid: &Vuid, offset: u64, bytes: &[u8]) -> Result {
-    let mut request = Writer::new();
-    request
-        .0
-        .reserve(bytes.len().saturating_add(24), GFP_KERNEL)?;
-    request
-        .vuid(vuid)?
-        .number(offset)?
-        .bytes(bytes)?
-        .call(node, SET, 0)
-        .map(drop)
-        .map_err(told)
+    let request = Request::Set {
+        vuid: *vuid,
+        offset,
+        bytes,
+    };
+    ask(node, &request, 0).map(drop).map_err(told)
 }
 
 /// Reads bytes into `to`; how many they were.
 fn get(node: NodeId, vuid: &Vuid, offset: u64, to: &mut [u8]) -> Result<usize> {
-    // CAST: usize fits u64.
-    let bytes = Writer::new()
-        .vuid(vuid)?
-        .number(offset)?
-        .number(to.len() as u64)?
-        .call(node, GET, to.len())
-        .map_err(told)?;
+    let request = Request::Get {
+        vuid: *vuid,
+        offset,
+        // CAST: usize fits u64.
+        length: to.len() as u64,
+    };
+    let bytes = ask(node, &request, to.len()).map_err(told)?;
     to.get_mut(..bytes.len())
         .ok_or(compat::eproto())?
         .copy_from_slice(&bytes);
@@ -238,23 +207,19 @@ fn get(node: NodeId, vuid: &Vuid, offset: u64, to: &mut [u8]) -> Result<usize> {
 }
 
 /// Asks for a block's length and its parts, if it has any; or gives it back and asks for those.
-fn map(node: NodeId, operation: u32, vuid: &Vuid) -> Result<(usize, Option<Stripes>)> {
-    let answer = Writer::new()
-        .vuid(vuid)?
-        .call(node, operation, MAP_MAX)
-        .map_err(told)?;
-    let mut reader = Reader(&answer);
-    let (length, chunk) = (reader.number()?, reader.small()?);
-    let length = usize::try_from(length).map_err(|_| compat::eproto())?;
-    if chunk == 0 {
+fn map(node: NodeId, request: &Request<'_>) -> Result<(usize, Option<Stripes>)> {
+    let answer = ask(node, request, MAP_MAX).map_err(told)?;
+    let map = understood(wire::Map::parse(&answer))?;
+    let length = usize::try_from(map.length).map_err(|_| compat::eproto())?;
+    if map.chunk == 0 {
         return Ok((length, None));
     }
     let mut parts = KVec::new();
-    while !reader.0.is_empty() {
-        parts.push(reader.vuid()?, GFP_KERNEL)?;
+    for part in map.parts() {
+        parts.push(part, GFP_KERNEL)?;
     }
     // CAST: u32 fits usize.
-    let chunk = chunk as usize;
+    let chunk = map.chunk as usize;
     Ok((length, Some(Stripes { chunk, parts })))
 }
 
@@ -271,17 +236,15 @@ pub(crate) fn put(
     if value.len() > VALUE_MAX {
         return Err(EFBIG);
     }
-    // CAST: the bits of the time; usize fits u64.
-    let answer = Writer::new()
-        .number(mode.into())?
-        .number(flags.into())?
-        .number(exptime as u64)?
-        .number(cas)?
-        .number(key.len() as u64)?
-        .bytes(key)?
-        .bytes(value)?
-        .call(node, PUT, 8)?;
-    Reader(&answer).number()
+    let request = Request::Put {
+        mode,
+        flags,
+        exptime,
+        cas,
+        key,
+        value,
+    };
+    understood(wire::number(&ask(node, &request, 8)?))
 }
 
 pub(crate) fn take(
@@ -291,41 +254,31 @@ pub(crate) fn take(
     exptime: Option<i64>,
 ) -> Result<Fetched> {
     let capacity = capacity.min(VALUE_MAX);
-    // CAST: the bits of the time; usize fits u64.
-    let answer = Writer::new()
-        .number(capacity as u64)?
-        .number(exptime.is_some().into())?
-        .number(exptime.unwrap_or(0) as u64)?
-        .number(key.len() as u64)?
-        .bytes(key)?
-        .call(node, TAKE, capacity.saturating_add(32))?;
-    let mut reader = Reader(&answer);
-    let (length, flags) = (reader.small()?, reader.small()?);
-    // CAST: the bits of the time.
-    let (left, cas) = (reader.number()? as i64, reader.number()?);
+    let request = Request::Take {
+        // CAST: usize fits u64.
+        capacity: capacity as u64,
+        touch: exptime,
+        key,
+    };
+    let answer = ask(node, &request, capacity.saturating_add(32))?;
+    let taken = understood(wire::Taken::parse(&answer, capacity))?;
     // CAST: u32 fits usize.
-    if length as usize > VALUE_MAX {
+    if taken.length as usize > VALUE_MAX {
         return Err(EFBIG);
     }
     let mut value = KVVec::new();
-    value.extend_from_slice(reader.0, GFP_KERNEL)?;
+    value.extend_from_slice(taken.value.unwrap_or(&[]), GFP_KERNEL)?;
     Ok(Fetched {
-        length,
-        flags,
-        cas,
-        left,
+        length: taken.length,
+        flags: taken.flags,
+        cas: taken.cas,
+        left: taken.left,
         value,
     })
 }
 
 pub(crate) fn delete(node: NodeId, key: &[u8], cas: u64) -> Result {
-    // CAST: usize fits u64.
-    Writer::new()
-        .number(cas)?
-        .number(key.len() as u64)?
-        .bytes(key)?
-        .call(node, DROP, 0)
-        .map(drop)
+    ask(node, &Request::Drop { cas, key }, 0).map(drop)
 }
 
 /// Adds to a number: the number, and the value's own.
@@ -336,36 +289,36 @@ pub(crate) fn count(
     decrement: bool,
     initial: Option<(u64, i64)>,
 ) -> Result<(u64, u64)> {
-    let flags = u64::from(decrement) | u64::from(initial.is_some()) << 1;
-    let (first, exptime) = initial.unwrap_or((0, 0));
-    // CAST: the bits of the time; usize fits u64.
-    let answer = Writer::new()
-        .number(flags)?
-        .number(delta)?
-        .number(first)?
-        .number(exptime as u64)?
-        .number(key.len() as u64)?
-        .bytes(key)?
-        .call(node, COUNT, 16)?;
-    let mut reader = Reader(&answer);
-    Ok((reader.number()?, reader.number()?))
+    let request = Request::Count {
+        down: decrement,
+        delta,
+        initial,
+        key,
+    };
+    understood(wire::counted(&ask(node, &request, 16)?))
 }
 
 /// Answers with a value, and with its bytes, if they are not more than were asked for.
 fn push_got(got: &Got, bytes: &[u8], capacity: usize, output: &mut RemoteReply) -> Result {
-    // CAST: the bits of the time; u32 fits usize.
-    output.push(&u64::from(got.length).to_le_bytes())?;
-    output.push(&u64::from(got.flags).to_le_bytes())?;
-    output.push(&(got.left as u64).to_le_bytes())?;
-    output.push(&got.cas.to_le_bytes())?;
+    // CAST: u32 fits usize.
     let length = got.length as usize;
-    if length > capacity {
-        return Ok(());
-    }
-    match &got.large {
-        Some(big) => output.push(big.bytes()),
-        None => output.push(bytes.get(..length).ok_or(EINVAL)?),
-    }
+    let bytes = match &got.large {
+        Some(big) => Some(big.bytes()),
+        None => bytes.get(..length),
+    };
+    let value = if length > capacity {
+        None
+    } else {
+        Some(bytes.ok_or(EINVAL)?)
+    };
+    let taken = wire::Taken {
+        length: got.length,
+        flags: got.flags,
+        left: got.left,
+        cas: got.cas,
+        value,
+    };
+    taken.write(&mut Answer(output))
 }
 
 /// A block in chunks on several nodes.
@@ -428,7 +381,7 @@ impl Target {
         let Some(node) = node_of(vuid) else {
             return Ok(Target::Here(pool.blocks.find(vuid)?));
         };
-        let (length, stripes) = map(node, LOCATE, vuid).map_err(Failed::of(node))?;
+        let (length, stripes) = map(node, &Request::Locate(*vuid)).map_err(Failed::of(node))?;
         Ok(match stripes {
             Some(stripes) => Target::Striped { stripes, length },
             None => Target::On {
@@ -601,7 +554,7 @@ pub(crate) fn malloc_striped(
 /// since its node is gone; the block is none any more. May sleep.
 pub(crate) fn free_any(pool: &Pool, vuid: &Vuid) -> Result<(), Failed> {
     if let Some(node) = node_of(vuid) {
-        let (_, stripes) = map(node, FREE, vuid).map_err(Failed::of(node))?;
+        let (_, stripes) = map(node, &Request::Free(*vuid)).map_err(Failed::of(node))?;
         return stripes.map_or(Ok(()), |stripes| free_parts(pool, &stripes));
     }
     let block = pool.blocks.free(vuid)?;
@@ -614,7 +567,9 @@ fn free_parts(pool: &Pool, stripes: &Stripes) -> Result<(), Failed> {
     let mut result = Ok(());
     for part in &stripes.parts {
         let freed = match node_of(part) {
-            Some(node) => map(node, FREE, part).map(drop).map_err(Failed::of(node)),
+            Some(node) => map(node, &Request::Free(*part))
+                .map(drop)
+                .map_err(Failed::of(node)),
             None => pool.blocks.free(part).map(drop).map_err(Failed::from),
         };
         if result.is_ok() {
@@ -636,45 +591,51 @@ fn plain(pool: &Pool, vuid: &Vuid) -> Result<Arc<Block>> {
 
 /// Answers with a block's length and its parts.
 fn push_map(block: &Block, output: &mut RemoteReply) -> Result {
-    // CAST: usize fits u64.
-    output.push(&(block.length() as u64).to_le_bytes())?;
+    let mut answer = Answer(output);
+    // CAST: usize fits u64, here and below.
+    answer.number(block.length() as u64)?;
     let Some(stripes) = block.stripes() else {
-        return output.push(&0_u64.to_le_bytes());
+        return answer.number(0);
     };
-    output.push(&(stripes.chunk as u64).to_le_bytes())?;
+    answer.number(stripes.chunk as u64)?;
     let me = cluster::me().number();
     for part in &stripes.parts {
         // Of a time when this node was alone.
-        let part = crate::blocks::on_node(part, me);
-        output.push(&part.word[0].to_le_bytes())?;
-        output.push(&part.word[1].to_le_bytes())?;
+        answer.vuid(&crate::blocks::on_node(part, me))?;
     }
     Ok(())
 }
 
 /// Serves a request of another node. May sleep.
 pub(crate) fn serve(pool: &Pool, operation: u32, input: &[u8], output: &mut RemoteReply) -> Result {
-    let mut reader = Reader(input);
+    if operation == WORDS {
+        // Whatever may be said on the port takes no time to speak of.
+        let (_timeout_ms, text) = input.split_first_chunk::<4>().ok_or(compat::eproto())?;
+        return output.set(serve_words(pool, text, output.limit())?);
+    }
+    let request = wire::parse(operation, input).map_err(|wrong| match wrong {
+        Wrong::Operation => compat::eopnotsupp(),
+        Wrong::Form => compat::eproto(),
+    })?;
     let (store, blocks) = (&pool.store, &pool.blocks);
-    match operation {
-        WORDS => {
-            // Whatever may be said on the port takes no time to speak of.
-            let (_timeout_ms, text) = input.split_first_chunk::<4>().ok_or(compat::eproto())?;
-            output.set(serve_words(pool, text, output.limit())?)
-        }
-        MALLOC => {
-            let length = reader.number()?;
+    match request {
+        Request::Malloc(length) => {
             let vuid = blocks.malloc(pool.node(), length, Maker::NETWORK, GFP_KERNEL)?;
-            output.push(&vuid.word[0].to_le_bytes())?;
-            output.push(&vuid.word[1].to_le_bytes())
+            Answer(output).vuid(&vuid)
         }
-        SET => {
-            let (vuid, offset) = (reader.vuid()?, reader.number()?);
+        Request::Set {
+            vuid,
+            offset,
+            bytes,
+        } => {
             let offset = usize::try_from(offset).map_err(|_| ERANGE)?;
-            plain(pool, &vuid)?.write(offset, reader.0)
+            plain(pool, &vuid)?.write(offset, bytes)
         }
-        GET => {
-            let (vuid, offset, length) = (reader.vuid()?, reader.number()?, reader.number()?);
+        Request::Get {
+            vuid,
+            offset,
+            length,
+        } => {
             let block = plain(pool, &vuid)?;
             let offset = usize::try_from(offset).map_err(|_| ERANGE)?;
             let left = block.length().checked_sub(offset).ok_or(ERANGE)?;
@@ -687,35 +648,38 @@ pub(crate) fn serve(pool: &Pool, operation: u32, input: &[u8], output: &mut Remo
             block.read(offset, &mut bytes)?;
             output.set(bytes)
         }
-        LOCATE => push_map(&*blocks.find(&reader.vuid()?)?, output),
-        FREE => push_map(&*blocks.free(&reader.vuid()?)?, output),
-        PUT => {
-            let (mode, flags) = (reader.small()?, reader.small()?);
-            // CAST: the bits of the time.
-            let (exptime, cas) = (reader.number()? as i64, reader.number()?);
-            let key = reader.key()?;
+        Request::Locate(vuid) => push_map(&*blocks.find(&vuid)?, output),
+        Request::Free(vuid) => push_map(&*blocks.free(&vuid)?, output),
+        Request::Put {
+            mode,
+            flags,
+            exptime,
+            cas,
+            key,
+            value,
+        } => {
             let (mode, with_cas) = mode_of(mode).ok_or(compat::eproto())?;
             let put = PutRequest {
                 flags,
                 exp: store.expiry(exptime),
                 mode,
                 cas: with_cas.then_some(cas),
-                ..PutRequest::new(key, reader.0)
+                ..PutRequest::new(key, value)
             };
-            if !store.fits(key.len(), reader.0.len()) {
+            if !store.fits(key.len(), value.len()) {
                 return Err(EFBIG);
             }
             let stored = store.put(&put, Context::Network);
             let stored = stored.map_err(|failure| failure.put_errno(mode))?;
-            output.push(&stored.cas.to_le_bytes())
+            Answer(output).number(stored.cas)
         }
-        TAKE => {
-            let (capacity, touch) = (reader.number()?, reader.number()?);
-            // CAST: the bits of the time.
-            let exptime = reader.number()? as i64;
-            let key = reader.key()?;
+        Request::Take {
+            capacity,
+            touch,
+            key,
+        } => {
             let capacity = usize::try_from(capacity).map_err(|_| compat::eproto())?;
-            let exp = (touch != 0).then(|| store.expiry(exptime));
+            let exp = touch.map(|exptime| store.expiry(exptime));
             let mut small = [0; 512];
             let got = store.get_into(key, exp, &mut small, capacity);
             let got = got.ok_or(ENOENT)?;
@@ -729,30 +693,28 @@ pub(crate) fn serve(pool: &Pool, operation: u32, input: &[u8], output: &mut Remo
             let got = store.get_into(key, None, &mut room, capacity);
             push_got(&got.ok_or(ENOENT)?, &room, capacity, output)
         }
-        DROP => {
-            let cas = reader.number()?;
-            let key = reader.key()?;
-            store
-                .delete(key, (cas != 0).then_some(cas))
-                .map_err(Failure::errno)
-        }
-        COUNT => {
-            let (flags, delta) = (reader.number()?, reader.number()?);
-            // CAST: the bits of the time.
-            let (first, exptime) = (reader.number()?, reader.number()? as i64);
+        Request::Drop { cas, key } => store
+            .delete(key, (cas != 0).then_some(cas))
+            .map_err(Failure::errno),
+        Request::Count {
+            down,
+            delta,
+            initial,
+            key,
+        } => {
             let count = CountRequest {
-                key: reader.key()?,
+                key,
                 delta,
-                decrement: flags & 1 != 0,
-                initial: (flags & 2 != 0).then(|| (first, store.expiry(exptime))),
+                decrement: down,
+                initial: initial.map(|(first, exptime)| (first, store.expiry(exptime))),
                 cas: None,
                 new_cas: None,
             };
             let counted = store.count(&count, Context::Network);
             let (number, stored) = counted.map_err(Failure::errno)?;
-            output.push(&number.to_le_bytes())?;
-            output.push(&stored.cas.to_le_bytes())
+            let mut answer = Answer(output);
+            answer.number(number)?;
+            answer.number(stored.cas)
         }
-        _ => Err(compat::eopnotsupp()),
     }
 }

@@ -30,6 +30,7 @@ pub mod mem;
 pub mod memcached;
 pub mod node;
 pub mod p9;
+pub mod pool;
 pub mod program;
 pub mod qlog;
 pub mod shared;
