@@ -13,6 +13,7 @@ mod bandwidth;
 pub mod chardev;
 pub mod cluster;
 pub mod compat;
+mod copy;
 pub mod crc;
 pub mod event;
 pub mod export;

@@ -4,7 +4,6 @@
 
 use core::{
     mem::MaybeUninit,
-    ptr,
     slice, //
 };
 
@@ -17,6 +16,7 @@ use kernel::{
     }, //
 };
 
+use super::copy::copy_short;
 use crate::proto::uapi as abi;
 
 /// A structure that begins with its size, as all of the uAPI's do.
@@ -156,45 +156,67 @@ impl Arg {
     /// Reads a structure. `EFAULT`; `EINVAL` for a size below the first version's or over a page;
     /// `E2BIG` where bytes that this kernel does not know are not zero. May sleep.
     pub fn read<T: Sized32>(self) -> Result<Sized<T>> {
-        let pointer = UserPtr::from_addr(self.0);
-        let mut value = T::default();
+        let mut request = Sized::empty(self);
+        request.fetch()?;
+        Ok(request)
+    }
+}
+
+impl<T: Sized32> Sized<T> {
+    /// For [`fetch`](Self::fetch), where copies of the structure on its way would cost too much.
+    #[inline(always)]
+    pub fn empty(arg: Arg) -> Self {
+        Sized {
+            value: T::default(),
+            user_size: 0,
+            arg,
+        }
+    }
+
+    /// Reads the structure: see [`Arg::read`]. May sleep.
+    #[inline(always)]
+    pub fn fetch(&mut self) -> Result {
         // SAFETY: `value` is writable for its size, which is at least the first version's; every
         // bit pattern is valid.
         let left = unsafe {
             bindings::_copy_from_user(
-                (&raw mut value).cast(),
-                pointer.as_const_ptr(),
+                (&raw mut self.value).cast(),
+                UserPtr::from_addr(self.arg.0).as_const_ptr(),
                 // Known when this is built, so that no check of the object is needed: as C does it.
                 T::FIRST_SIZE,
             )
         };
-        if left != 0 {
+        // SAFETY: The first field is the `u32` size by the trait.
+        let user_size = unsafe { (&raw const self.value).cast::<u32>().read() };
+        // CAST: u32 fits usize on 64-bit.
+        let user_size = user_size as usize;
+        if left != 0 || user_size != T::FIRST_SIZE {
+            return self.fetch_other(left != 0, user_size);
+        }
+        self.user_size = user_size;
+        Ok(())
+    }
+
+    /// Reads a structure of another version. `torn`: the first version's bytes are not all there.
+    #[cold]
+    fn fetch_other(&mut self, torn: bool, user_size: usize) -> Result {
+        let pointer = UserPtr::from_addr(self.arg.0);
+        if torn {
             // Perhaps the size is there, and it is wrong.
             let user_size: u32 = UserSlice::new(pointer, size_of::<u32>()).reader().read()?;
             // CAST: u32 fits usize on 64-bit.
             let fits = (T::FIRST_SIZE..=MAX_SIZE).contains(&(user_size as usize));
             return Err(if fits { EFAULT } else { EINVAL });
         }
-        // SAFETY: The first field is the `u32` size by the trait.
-        let user_size = unsafe { (&raw const value).cast::<u32>().read() };
-        // CAST: u32 fits usize on 64-bit.
-        let user_size = user_size as usize;
         if !(T::FIRST_SIZE..=MAX_SIZE).contains(&user_size) {
             return Err(EINVAL);
-        }
-        if user_size == T::FIRST_SIZE {
-            return Ok(Sized {
-                value,
-                user_size,
-                arg: self,
-            });
         }
         let known = user_size.min(size_of::<T>());
         let mut reader = UserSlice::new(pointer, user_size).reader();
         reader.skip(T::FIRST_SIZE)?;
         // SAFETY: `T` is valid for every bit pattern and has no padding by its trait; `known` is
         // at most its size; nothing else refers to `value`.
-        let bytes = unsafe { slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), known) };
+        let bytes = unsafe { slice::from_raw_parts_mut((&raw mut self.value).cast::<u8>(), known) };
         reader.read_slice(bytes.get_mut(T::FIRST_SIZE..).ok_or(EINVAL)?)?;
         let mut unknown = [0_u8; 64];
         while !reader.is_empty() {
@@ -205,15 +227,10 @@ impl Arg {
                 return Err(E2BIG);
             }
         }
-        Ok(Sized {
-            value,
-            user_size,
-            arg: self,
-        })
+        self.user_size = user_size;
+        Ok(())
     }
-}
 
-impl<T: Sized32> Sized<T> {
     /// Writes `value` back: as much as the caller knows; the size field stays the caller's. May sleep.
     pub fn write_back(&self) -> Result {
         let known = self.user_size.min(size_of::<T>());
@@ -281,9 +298,7 @@ impl<const N: usize> Room<N> {
             return false;
         }
         // SAFETY: There is room for so many, and it is not theirs.
-        unsafe {
-            ptr::copy_nonoverlapping(from.as_ptr(), self.bytes.as_mut_ptr().cast(), from.len());
-        }
+        unsafe { copy_short(from, self.bytes.as_mut_ptr().cast()) };
         self.length = from.len();
         true
     }

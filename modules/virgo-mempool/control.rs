@@ -35,7 +35,8 @@ use crate::{
             write_entry,
             Arg,
             Command,
-            Room, //
+            Room,
+            Sized, //
         },
         workqueue::DeadlineWork,
     },
@@ -123,8 +124,14 @@ impl Failure {
 struct Key(Room<KEY_MAX>);
 
 impl Key {
-    #[inline]
-    fn read(address: u64, length: u32) -> Result<Key> {
+    /// For [`fetch`](Self::fetch): where it is to stay.
+    #[inline(always)]
+    fn empty() -> Key {
+        Key(Room::new())
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self, address: u64, length: u32) -> Result {
         // CAST: u32 fits usize.
         let length = length as usize;
         if length == 0 {
@@ -133,9 +140,13 @@ impl Key {
         if length > KEY_MAX {
             return Err(compat::enametoolong());
         }
-        let mut room = Room::new();
-        room.copy_in(address, length)?;
-        Ok(Key(room))
+        self.0.copy_in(address, length)
+    }
+
+    fn read(address: u64, length: u32) -> Result<Key> {
+        let mut key = Key::empty();
+        key.fetch(address, length)?;
+        Ok(key)
     }
 
     #[inline]
@@ -370,7 +381,8 @@ impl Pool {
     // ----------------------------------------------------- named values
 
     fn put(&self, arg: Arg) -> Result<isize> {
-        let mut request = arg.read::<MemPut>()?;
+        let mut request = Sized::<MemPut>::empty(arg);
+        request.fetch()?;
         let value = &mut request.value;
         if value.reserved0 != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
@@ -379,7 +391,8 @@ impl Pool {
         if !with_cas && value.cas != 0 {
             return Err(EINVAL);
         }
-        let key = Key::read(value.key, value.key_len)?;
+        let mut key = Key::empty();
+        key.fetch(value.key, value.key_len)?;
         let route = route(value.flags, 0, value.node, &key)?;
         // CAST: u32 fits usize.
         let length = value.value_len as usize;
@@ -422,13 +435,15 @@ impl Pool {
     }
 
     fn take(&self, arg: Arg) -> Result<isize> {
-        let mut request = arg.read::<MemTake>()?;
+        let mut request = Sized::<MemTake>::empty(arg);
+        request.fetch()?;
         let value = &mut request.value;
         let touch = value.flags & uapi::MEM_F_TOUCH != 0;
         if value.reserved0 != 0 || value.reserved != [0; 2] || (!touch && value.exptime != 0) {
             return Err(EINVAL);
         }
-        let key = Key::read(value.key, value.key_len)?;
+        let mut key = Key::empty();
+        key.fetch(value.key, value.key_len)?;
         let route = route(value.flags, uapi::MEM_F_TOUCH, value.node, &key)?;
         let exp = touch.then(|| self.store.expiry(value.exptime));
         // CAST: u32 fits usize.

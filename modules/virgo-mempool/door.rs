@@ -63,8 +63,12 @@ use crate::{
 
 /// Bytes of answers after which the rest of a request for many keys is left for later.
 const ENOUGH: usize = 16 << 10;
+/// More than what an answer with a value has beside the key and the value: words, three numbers, ends.
+const HEAD_MAX: usize = 80;
 /// Behind the values of a request's keys.
 const END: &[u8] = b"END\r\n";
+/// Bytes before the keys of a plain get.
+const QUICK: usize = b"get ".len();
 /// The most bytes of a block in one answer.
 const ANSWER_MAX: u64 = 4 << 20;
 
@@ -249,37 +253,33 @@ impl Words<'_> {
                     out.push(end);
                     return;
                 };
-                let mut head = Text::<64>::new();
-                head.push(b" ").number(item.flags.into()).push(b" ");
-                // CAST: usize fits u64.
-                head.number(item.value.len() as u64);
-                if with_cas {
-                    head.push(b" ").number(item.cas);
-                }
-                head.push(b"\r\n");
-                let inline = if item.large.is_some() {
-                    0
-                } else {
-                    item.value.len()
+                let inline = match item.large {
+                    Some(_) => 0,
+                    None => item.value.len(),
                 };
-                let total = key.len().saturating_add(inline).saturating_add(80);
-                if out.room() < total {
-                    need = total;
-                } else {
-                    match item.large {
-                        Some(big) => {
-                            large = Some(big.clone());
-                            out.push_all(&[b"VALUE ", key, head.get()]);
-                        }
-                        None => out.push_all(&[
-                            b"VALUE ",
-                            key,
-                            head.get(),
-                            item.value,
-                            b"\r\n",
-                            end,
-                        ]),
+                let total = key.len().saturating_add(inline).saturating_add(HEAD_MAX);
+                if let Some(mut pen) = out.pen(total) {
+                    pen.push(b"VALUE ");
+                    pen.push(key);
+                    pen.push(b" ");
+                    pen.number(item.flags.into());
+                    pen.push(b" ");
+                    // CAST: usize fits u64.
+                    pen.number(item.value.len() as u64);
+                    if with_cas {
+                        pen.push(b" ");
+                        pen.number(item.cas);
                     }
+                    pen.push(b"\r\n");
+                    match item.large {
+                        Some(big) => large = Some(big.clone()),
+                        None => {
+                            pen.push(item.value);
+                            pen.push(b"\r\n");
+                            pen.push(end);
+                        }
+                    }
+                    pen.down();
                     bank.shard.hit(at, now);
                     bank.tally.get_hits = bank.tally.get_hits.wrapping_add(1);
                     if let Some(exp) = exp {
@@ -287,6 +287,8 @@ impl Words<'_> {
                         bank.tally.touch_hits = bank.tally.touch_hits.wrapping_add(1);
                         store.changed(bank, hash, key, now);
                     }
+                } else {
+                    need = total;
                 }
             }
             if need > 0 {
@@ -297,7 +299,8 @@ impl Words<'_> {
             }
             if let Some(big) = large {
                 out.push_shared(big.0);
-                out.push_all(&[b"\r\n", end]);
+                out.push(b"\r\n");
+                out.push(end);
             }
             return;
         }
@@ -754,13 +757,20 @@ impl Conn {
 
 /// One request after the other.
 impl Words<'_> {
-    fn input(
-        &self,
-        conn: &mut Conn,
-        data: &[u8],
-        out: &mut Reply,
-        context: Context,
-    ) -> Consumed {
+    fn input(&self, conn: &mut Conn, data: &[u8], out: &mut Reply, context: Context) -> Consumed {
+        if matches!(conn.now, Now::Request) {
+            if let Some((keys, taken)) = memcached::quick_get(data) {
+                let Some(left) = self.values(keys, false, None, out) else {
+                    return Consumed::done(taken);
+                };
+                conn.now = Now::Keys {
+                    cas: false,
+                    touch: None,
+                };
+                let line = QUICK.saturating_add(keys.rest().len());
+                return Consumed::done(line.saturating_sub(left.rest().len()));
+            }
+        }
         match &mut conn.now {
             Now::Request => {}
             Now::Swallow(left) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use virgo_tests::module;
 use virgo_tests::{long, wait_until, SOON};
 
-use crate::net::{pool, Client, MODULE};
+use crate::net::{allow_files, pool, Client, MODULE};
 
 /// Whole requests of every kind.
 const REQUESTS: &[&[u8]] = &[
@@ -277,5 +277,40 @@ fn unloading_under_load() {
             stop.store(true, Ordering::Relaxed);
         });
         drop(machine);
+    }
+}
+
+/// As many as a busy host has (10,000 with VIRGO_LONG=1): each is answered while all are open, one more
+/// is refused, and the module goes with all of them there.
+#[test]
+fn thousands_of_connections() {
+    let count = if long() { 10_000 } else { 2000 };
+    allow_files(count as u64 + 100);
+    let pool = pool(&format!("max_connections={count}"));
+    let mut clients: Vec<Client> = Vec::with_capacity(count);
+    for number in 0..count {
+        let mut client = Client::new();
+        client.send(format!("set key{number} 0 0 5\r\n{number:05}\r\n"));
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.line(), "STORED");
+    }
+    let mut refused = Client::new();
+    let said = String::from_utf8_lossy(&refused.rest()).into_owned();
+    assert!(said.contains("Too many open connections"), "{said:?}");
+    // The other way around, so that none is answered by the order in which they came.
+    for (number, client) in clients.iter_mut().enumerate().rev() {
+        let other = count - 1 - number;
+        client.send(format!("get key{other}\r\n"));
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let other = count - 1 - number;
+        client.hear_only(format!("VALUE key{other} 0 5\r\n{other:05}\r\nEND\r\n"));
+    }
+    assert_eq!(clients[0].stat("curr_connections"), count as u64);
+    drop(pool);
+    for client in &mut clients {
+        assert_eq!(client.rest(), b"");
     }
 }

@@ -845,15 +845,18 @@ fn values_for_other_modules() {
     };
     let none = |room: usize| ".".repeat(room.min(3000));
     for length in [0_usize, 1, 100, 512, 513, 2999, 8200, 1_000_000] {
-        let value: String = (0..length).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
-        client.expect(
-            format!("set key 7 0 {length}\r\n{value}\r\n"),
-            "STORED\r\n",
-        );
+        let value: String = (0..length)
+            .map(|n| char::from(b'a' + (n % 23) as u8))
+            .collect();
+        client.expect(format!("set key 7 0 {length}\r\n{value}\r\n"), "STORED\r\n");
         for room in [length, length + 5] {
             let mut whole = value.clone() + ".....";
             whole.truncate(room.min(3000));
-            assert_eq!(ask(room, "key"), (length as i64, whole), "{length} in {room}");
+            assert_eq!(
+                ask(room, "key"),
+                (length as i64, whole),
+                "{length} in {room}"
+            );
         }
         if length > 0 {
             // Too little room: the length, and nothing is copied.

@@ -31,6 +31,17 @@ impl Drop for Pool {
     }
 }
 
+/// Lets this process have so many files open.
+pub(crate) fn allow_files(count: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: count,
+        rlim_max: count,
+    };
+    // SAFETY: The structure is readable; the call changes a limit alone.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    assert_eq!(result, 0, "a limit of {count} files");
+}
+
 /// A connection.
 pub(crate) struct Client(pub(crate) TcpStream);
 
@@ -61,6 +72,12 @@ impl Client {
         let (request, answer) = (request.as_ref(), answer.as_ref());
         self.send(request);
         self.hear(request, answer);
+    }
+
+    /// Compares what comes.
+    #[track_caller]
+    pub(crate) fn hear_only(&mut self, answer: impl AsRef<[u8]>) {
+        self.hear(b"what was sent before", answer.as_ref());
     }
 
     #[track_caller]

@@ -4,8 +4,8 @@
 
 use proptest::prelude::*;
 use virgo_proto::memcached::{
-    base64_len, decode_base64, encode_base64, number, step, MetaVerb, Request, Step, Verb, Words,
-    BAD_FORMAT, ERROR, KEYS_LINE_MAX, KEY_MAX, LINE_MAX,
+    base64_len, decode_base64, encode_base64, number, quick_get, step, MetaVerb, Request, Step,
+    Verb, Words, BAD_FORMAT, ERROR, KEYS_LINE_MAX, KEY_MAX, LINE_MAX,
 };
 
 fn request(text: &[u8]) -> Request<'_> {
@@ -296,7 +296,48 @@ fn words() {
     assert_eq!(words.rest(), b" b c");
 }
 
+#[test]
+fn the_quick_way_takes_plain_gets() {
+    for (text, keys, taken) in [
+        (&b"get a\r\nget b\r\n"[..], &b"a"[..], 7),
+        (b"get a b  c\n", b"a b  c", 11),
+    ] {
+        let (words, bytes) = quick_get(text).expect("a plain get");
+        assert_eq!((words.rest(), bytes), (keys, taken));
+    }
+    for text in [
+        &b"get \r\n"[..],
+        b"get  a\r\n",
+        b"get a",
+        b"gets a\r\n",
+        b"GET a\r\n",
+        b"get\r\n",
+        b"",
+    ] {
+        assert_eq!(quick_get(text), None, "{text:?}");
+    }
+    let long = format!("get {}\r\n", "k".repeat(KEY_MAX));
+    assert_eq!(quick_get(long.as_bytes()), None);
+}
+
 proptest! {
+    /// The quick way says nothing, or what the other says.
+    #[test]
+    fn the_quick_way_is_the_same(
+        keys in proptest::collection::vec(prop_oneof![
+            4 => Just(b'k'), 2 => Just(b' '), 1 => Just(b'\r'), 1 => Just(b'\n'), 1 => any::<u8>()], 0..300),
+        front in prop_oneof![4 => Just(&b"get "[..]), 1 => Just(&b"get"[..]), 1 => Just(&b""[..])],
+    ) {
+        let data = [front, &keys].concat();
+        if let Some((keys, taken)) = quick_get(&data) {
+            let Step::Whole(Request::Get { keys: own, cas: false, touch: None }, bytes) = step(&data) else {
+                return Err(TestCaseError::fail("it is no plain get"));
+            };
+            prop_assert_eq!(bytes, taken);
+            prop_assert!(keys.eq(own));
+        }
+    }
+
     #[test]
     fn base64_round_trips(bytes in proptest::collection::vec(any::<u8>(), 0..250)) {
         let mut text = [0; 400];

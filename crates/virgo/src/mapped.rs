@@ -189,9 +189,23 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
     /// writers are never held up, and hold up a reader for some two hundred looks at most.
     pub fn look(&self, key: &[u8], room: &mut [u8]) -> Look {
         let words = self.memory.as_ref();
-        let hash = hash(self.seed, key);
+        let last = rest(key);
+        let hash = hash(self.seed, key, last);
         for step in 0..u64::from(uapi::MEM_WINDOW) {
-            match self.look_at(self.slot(hash.wrapping_add(step)), hash, key, room) {
+            let slot = self.slot(hash.wrapping_add(step));
+            let Some((head, body)) = slot.split_first_chunk::<{ slot::COUNT }>() else {
+                continue;
+            };
+            // Nobody's, or another's: one look does. See "Memory ordering" above for the fences.
+            let seq = load(head, slot::SEQ);
+            fence(Ordering::Acquire);
+            if seq % 2 == 0 && load(head, slot::HASH) != hash {
+                fence(Ordering::Acquire);
+                if load(head, slot::SEQ) == seq {
+                    continue;
+                }
+            }
+            match self.read(head, body, hash, (key, last), room) {
                 Found::Other => {}
                 Found::Expired => return Look::Miss,
                 Found::Hit(hit) => {
@@ -226,18 +240,27 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
             .unwrap_or(&[])
     }
 
-    fn look_at(&self, words: &[AtomicU64], hash: u64, key: &[u8], room: &mut [u8]) -> Found {
-        let Some((head, body)) = words.split_at_checked(slot::COUNT) else {
+    /// What a slot holds: looked at until it stood still. `key` with what is behind its last whole
+    /// eight bytes.
+    #[inline(never)]
+    fn read(
+        &self,
+        head: &[AtomicU64; slot::COUNT],
+        body: &[AtomicU64],
+        hash: u64,
+        key: (&[u8], u64),
+        room: &mut [u8],
+    ) -> Found {
+        let Some((own_key, value)) = body.split_at_checked(key.0.len().div_ceil(8)) else {
             return Found::Other;
         };
-        let key_words = key.len().div_ceil(8);
         let mut tries = 0;
         loop {
             let seq = load(head, slot::SEQ);
             // See "Memory ordering" above for the fences.
             fence(Ordering::Acquire);
             if seq % 2 == 0 {
-                let seen = self.copy(head, body, hash, key, key_words, room);
+                let seen = self.copy(head, own_key, value, hash, key, room);
                 fence(Ordering::Acquire);
                 if load(head, slot::SEQ) == seq {
                     return seen;
@@ -252,27 +275,21 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
     }
 
     /// What the slot holds, if `seq` stays as it is.
-    #[inline]
+    #[inline(always)]
     fn copy(
         &self,
-        head: &[AtomicU64],
-        body: &[AtomicU64],
+        head: &[AtomicU64; slot::COUNT],
+        own_key: &[AtomicU64],
+        value: &[AtomicU64],
         hash: u64,
-        key: &[u8],
-        key_words: usize,
+        key: (&[u8], u64),
         room: &mut [u8],
     ) -> Found {
         if load(head, slot::HASH) != hash {
             return Found::Other;
         }
         let (key_len, value_len) = split(load(head, slot::LENGTHS));
-        if key_len as usize != key.len() {
-            return Found::Other;
-        }
-        let Some((own_key, value)) = body.split_at_checked(key_words) else {
-            return Found::Other;
-        };
-        if !same(own_key, key) {
+        if key_len as usize != key.0.len() || !same(own_key, key.0, key.1) {
             return Found::Other;
         }
         let (flags, expire) = split(load(head, slot::FLAGS_EXPIRE));
@@ -405,12 +422,14 @@ fn whole(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_le_bytes)
 }
 
-/// What is behind the last whole eight bytes of a key, of which there is something: as a
-/// little-endian number, padded with zeros. Short copies of unknown length would be calls.
+/// What is behind the last whole eight bytes of a key: as a little-endian number, padded with zeros.
+/// Short copies of unknown length would be calls.
 #[inline]
 fn rest(key: &[u8]) -> u64 {
+    let count = key.len() % 8;
     match key.last_chunk::<8>() {
-        Some(last) => u64::from_le_bytes(*last) >> (8 * (8 - key.len() % 8)),
+        _ if count == 0 => 0,
+        Some(last) => u64::from_le_bytes(*last) >> (8 * (8 - count)),
         None => key
             .iter()
             .rev()
@@ -419,8 +438,9 @@ fn rest(key: &[u8]) -> u64 {
 }
 
 /// The table's hash of a key, as include/uapi/linux/virgo.h says.
+/// `last`: its [`rest`].
 #[inline]
-fn hash(seed: u64, key: &[u8]) -> u64 {
+fn hash(seed: u64, key: &[u8], last: u64) -> u64 {
     let mix = |hash: u64, word: u64| {
         let hash = (hash ^ word).wrapping_mul(uapi::MEM_HASH_2);
         hash ^ (hash >> 32)
@@ -430,36 +450,47 @@ fn hash(seed: u64, key: &[u8]) -> u64 {
         hash = mix(hash, whole(chunk));
     }
     if key.len() % 8 != 0 {
-        hash = mix(hash, rest(key));
+        hash = mix(hash, last);
     }
     hash.max(1)
 }
 
 /// Whether the words are the key, padded with zeros. They are as many as the key needs.
 #[inline]
-fn same(words: &[AtomicU64], key: &[u8]) -> bool {
-    let mut words = words
-        .iter()
-        .map(|word| word.load(Ordering::Relaxed).to_le());
-    let mut own = || words.next().unwrap_or(0);
-    key.chunks_exact(8).all(|chunk| own() == whole(chunk))
-        && (key.len() % 8 == 0 || own() == rest(key))
+fn same(words: &[AtomicU64], key: &[u8], last: u64) -> bool {
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_le();
+    let mut pairs = key.chunks_exact(8).zip(words);
+    pairs.all(|(chunk, word)| load(word) == whole(chunk))
+        && (key.len() % 8 == 0
+            || words
+                .get(key.len() / 8)
+                .is_some_and(|word| load(word) == last))
 }
 
 /// Copies bytes out of words, as many as `room` has.
 #[inline]
 fn copy_out(words: &[AtomicU64], room: &mut [u8]) {
-    let mut words = words.iter().map(|word| word.load(Ordering::Relaxed));
-    let mut chunks = room.chunks_exact_mut(8);
-    for (chunk, word) in (&mut chunks).zip(&mut words) {
-        chunk.copy_from_slice(&word.to_ne_bytes());
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
+    // Four at a time, then one by one.
+    let groups = room.chunks_exact_mut(32).zip(words.chunks_exact(4));
+    for (to, from) in groups {
+        for (to, word) in to.chunks_exact_mut(8).zip(from) {
+            to.copy_from_slice(&load(word));
+        }
     }
-    let last = chunks.into_remainder();
-    if last.is_empty() {
+    let (done, whole) = (room.len() / 32 * 4, room.len() / 8);
+    let (Some(room), Some(words)) = (room.get_mut(done * 8..), words.get(done..)) else {
         return;
+    };
+    for (to, word) in room.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&load(word));
     }
+    let last = room.chunks_exact_mut(8).into_remainder();
+    let (false, Some(word)) = (last.is_empty(), words.get(whole - done)) else {
+        return;
+    };
     // As above: in pieces of known lengths.
-    let bytes = words.next().unwrap_or(0).to_ne_bytes();
+    let bytes = load(word);
     let mut at = 0;
     for piece in [4, 2, 1] {
         if last.len() & piece != 0 {

@@ -2,8 +2,7 @@
 
 //! What a service answers, until the socket has taken it.
 
-use core::ptr;
-
+use super::super::copy::copy_short;
 use super::ready::CHUNK;
 use super::sock::MAX_PIECES;
 use kernel::alloc::Flags;
@@ -130,25 +129,21 @@ impl Reply {
         self.len += data.len(); // OVERFLOW: `admit` has added it.
     }
 
-    /// Appends copies of several pieces, one behind the other.
-    #[inline]
-    pub fn push_all(&mut self, parts: &[&[u8]]) {
-        let total = parts
-            .iter()
-            .fold(0usize, |sum, part| sum.saturating_add(part.len()));
-        if self.overflow || self.room() < total {
-            parts.iter().for_each(|part| self.push(part));
-            return;
+    /// A pen for at most `most` bytes, which asks for no memory. `None`: there is no such
+    /// [`room`](Self::room).
+    #[inline(always)]
+    pub fn pen(&mut self, most: usize) -> Option<Pen<'_>> {
+        if self.overflow || self.room() < most {
+            return None;
         }
-        let mut to = self.tail.spare_capacity_mut().as_mut_ptr().cast::<u8>();
-        for part in parts {
-            // SAFETY: There is spare room for all of them, as was just seen, and it is not theirs.
-            unsafe { ptr::copy_nonoverlapping(part.as_ptr(), to, part.len()) };
-            to = to.wrapping_add(part.len());
-        }
-        // SAFETY: So many bytes of the spare room were just written.
-        unsafe { self.tail.inc_len(total) };
-        self.len += total; // OVERFLOW: `room` is within the bound.
+        let to = self.tail.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        // INVARIANT: `room` is that of the tail at most.
+        Some(Pen {
+            reply: self,
+            to,
+            left: most,
+            written: 0,
+        })
     }
 
     /// Makes room for `n` bytes in the tail without copying a full one.
@@ -283,6 +278,73 @@ impl Reply {
             // Frees them; few, as a flush takes all but a partial rest.
             let _ = self.pieces.remove(0);
         }
+    }
+}
+
+/// Writes small pieces behind one another at the end of a [`Reply`]: see [`Reply::pen`]. What is
+/// written counts when it is put [`down`](Self::down).
+///
+/// # Invariants
+///
+/// `left` bytes at `to` are spare room of the reply's tail, behind `written` bytes of it that are
+/// initialised.
+pub struct Pen<'a> {
+    reply: &'a mut Reply,
+    to: *mut u8,
+    left: usize,
+    written: usize,
+}
+
+impl Pen<'_> {
+    /// Writes bytes. More than there is room for are left out.
+    #[inline(always)]
+    pub fn push(&mut self, bytes: &[u8]) {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            return;
+        };
+        // SAFETY: There is room for as many by the invariant; nothing else points there.
+        unsafe { copy_short(bytes, self.to) };
+        // INVARIANT: As many bytes were written, and are left the less.
+        self.to = self.to.wrapping_add(bytes.len());
+        self.left = left;
+        self.written = self.written.wrapping_add(bytes.len());
+    }
+
+    /// Writes a number in decimal.
+    #[inline(always)]
+    pub fn number(&mut self, value: u64) {
+        // CAST: each a digit.
+        let digit = |value: u64| b'0' | (value % 10) as u8;
+        match value {
+            0..=9 => self.push(&[digit(value)]),
+            10..=99 => self.push(&[digit(value / 10), digit(value)]),
+            100..=999 => self.push(&[digit(value / 100), digit(value / 10), digit(value)]),
+            _ => self.long_number(value),
+        }
+    }
+
+    #[inline(never)]
+    fn long_number(&mut self, value: u64) {
+        let (mut digits, mut rest) = ([0u8; 20], value);
+        let mut from = digits.len();
+        while rest > 0 {
+            from = from.saturating_sub(1);
+            if let Some(place) = digits.get_mut(from) {
+                // CAST: a digit.
+                *place = b'0' | (rest % 10) as u8;
+            }
+            rest /= 10;
+        }
+        self.push(digits.get(from..).unwrap_or(&[]));
+    }
+
+    /// What was written is part of the reply.
+    #[inline(always)]
+    pub fn down(self) {
+        // SAFETY: So many bytes of the spare room are initialised by the invariant.
+        unsafe { self.reply.tail.inc_len(self.written) };
+        // OVERFLOW: `pen` saw that they are within the bound.
+        self.reply.len = self.reply.len.wrapping_add(self.written);
     }
 }
 

@@ -6,8 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use virgo_proto::memcached::{
-    decode_base64, encode_base64, number, step, Meta, Request, Step, KEYS_LINE_MAX, KEY_MAX,
-    LINE_MAX,
+    decode_base64, encode_base64, number, quick_get, step, Meta, Request, Step, KEYS_LINE_MAX,
+    KEY_MAX, LINE_MAX,
 };
 
 fn check_key(key: &[u8]) {
@@ -47,6 +47,20 @@ fuzz_target!(|data: &[u8]| {
     if data.is_empty() {
         return;
     }
+    if let Some((keys, taken)) = quick_get(data) {
+        let Step::Whole(
+            Request::Get {
+                keys: own,
+                cas: false,
+                touch: None,
+            },
+            bytes,
+        ) = step(data)
+        else {
+            panic!("it is no plain get");
+        };
+        assert!(bytes == taken && keys.eq(own));
+    }
     match step(data) {
         Step::Whole(request, taken) => {
             assert!(taken > 0 && taken <= data.len());
@@ -54,7 +68,12 @@ fuzz_target!(|data: &[u8]| {
             // What follows does not change it.
             assert_eq!(step(&data[..taken]), Step::Whole(request, taken));
         }
-        Step::Wrong { answer, taken, swallow, .. } => {
+        Step::Wrong {
+            answer,
+            taken,
+            swallow,
+            ..
+        } => {
             assert!(taken > 0 && taken <= data.len());
             assert!(answer.ends_with(b"\r\n") && swallow <= i32::MAX as usize);
         }

@@ -103,6 +103,28 @@ pub trait Large: Clone {
     fn cost(&self) -> u64;
 }
 
+/// Whether two keys are the same. By words, since they are short.
+#[inline(always)]
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    if one.len() != other.len() {
+        return false;
+    }
+    // The last eight once more, whether they are whole words or not.
+    match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(last), Some(other_last)) => {
+            let pairs = one.chunks_exact(8).zip(other.chunks_exact(8));
+            word(last) == word(other_last) && { pairs }.all(|(one, other)| {
+                match (one.first_chunk(), other.first_chunk()) {
+                    (Some(one), Some(other)) => word(one) == word(other),
+                    _ => false,
+                }
+            })
+        }
+        _ => one.iter().zip(other).all(|(one, other)| one == other),
+    }
+}
+
 /// Where a shard's memory comes from.
 pub trait Space {
     /// A big value.
@@ -510,7 +532,7 @@ impl<S: Space> Shard<S> {
             .unwrap_or(&[])
     }
 
-    #[inline]
+    #[inline(always)]
     fn lookup(&self, hash: u64, key: &[u8]) -> Option<(At, Head)> {
         let mut at = self.space.bucket(self.index(hash));
         while at != NIL {
@@ -519,7 +541,8 @@ impl<S: Space> Shard<S> {
             let head = Head::read(segment, place.offset())?;
             if usize::from(head.klen) == key.len() {
                 let from = head.key_at(place.offset());
-                if segment.get(from..from.wrapping_add(key.len())) == Some(key) {
+                let kept = segment.get(from..from.wrapping_add(key.len()));
+                if kept.is_some_and(|kept| same(kept, key)) {
                     return Some((place, head));
                 }
             }
@@ -542,7 +565,7 @@ impl<S: Space> Shard<S> {
 
     /// Finds the item of a key, to read it, in one go: as [`find`](Self::find) and
     /// [`item`](Self::item).
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, hash: u64, key: &[u8], now: u32) -> Option<(At, Item<'_, S::Large>)> {
         let (at, head) = self.lookup(hash, key)?;
         if head.expired(now) {

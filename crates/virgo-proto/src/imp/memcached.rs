@@ -294,6 +294,22 @@ fn key(word: Option<&[u8]>) -> Option<&[u8]> {
     word.filter(|word| !word.is_empty() && word.len() <= KEY_MAX)
 }
 
+/// The keys of a plain `get` in a short line at the front of `data`, and the bytes of that line: what
+/// most requests are, without a look at what else there is. `None` says nothing: [`step`] knows.
+#[inline]
+pub fn quick_get(data: &[u8]) -> Option<(Words<'_>, usize)> {
+    let rest = data.strip_prefix(b"get ")?;
+    // No key of so short a line is too long.
+    let seen = rest.get(..KEY_MAX).unwrap_or(rest);
+    let end = find(seen, b'\n')?;
+    let text = seen.get(..end)?;
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    if matches!(text.first(), None | Some(b' ')) {
+        return None;
+    }
+    Some((Words(text), end.saturating_add(5)))
+}
+
 /// Looks at the front of `data`, which is not empty.
 pub fn step(data: &[u8]) -> Step<'_> {
     if data.first() == Some(&0x80) {
