@@ -193,6 +193,12 @@ int virgo_shim_tracee_map(struct virgo_shim_tracee *t);
 void virgo_shim_tracee_child(struct virgo_shim_tracee *t);
 void virgo_shim_tracee_remove(struct virgo_shim_tracee *t);
 void virgo_shim_tracee_free(struct virgo_shim_tracee *t);
+int virgo_shim_trace_threads(struct task_struct *task,
+			     void (*each)(void *arg, struct task_struct *thread),
+			     void *arg, u64 gone[2]);
+void virgo_shim_trace_counted(const struct task_struct *thread, u64 counted[2]);
+int virgo_shim_trace_is_quiet(const struct task_struct *thread);
+void virgo_shim_trace_settle(void);
 
 /**
  * struct virgo_shim_stream_ops - what a file under /proc that is a stream does.

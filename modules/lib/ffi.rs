@@ -171,6 +171,18 @@ extern "C" {
     pub(super) fn virgo_shim_tracee_child(tracee: *mut ShimTracee);
     pub(super) fn virgo_shim_tracee_remove(tracee: *mut ShimTracee);
     pub(super) fn virgo_shim_tracee_free(tracee: *mut ShimTracee);
+    pub(super) fn virgo_shim_trace_threads(
+        task: *mut bindings::task_struct,
+        each: unsafe extern "C" fn(*mut c_void, *mut bindings::task_struct),
+        arg: *mut c_void,
+        gone: *mut [u64; 2],
+    ) -> c_int;
+    pub(super) fn virgo_shim_trace_counted(
+        thread: *const bindings::task_struct,
+        counted: *mut [u64; 2],
+    );
+    pub(super) fn virgo_shim_trace_is_quiet(thread: *const bindings::task_struct) -> c_int;
+    pub(super) fn virgo_shim_trace_settle();
 
     pub(super) fn virgo_shim_stream_create(
         path: *const c_char,

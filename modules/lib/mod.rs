@@ -38,4 +38,5 @@ pub mod time;
 pub mod trace;
 pub mod uapi;
 pub mod vfs;
+pub mod word;
 pub mod workqueue;

@@ -328,8 +328,93 @@ impl<T: Tracee> Tracing<T> {
     }
 }
 
+/// Minor and major faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Minor ones.
+    pub minor: u64,
+    /// Major ones.
+    pub major: u64,
+}
+
+impl Counted {
+    /// Both.
+    pub fn sum(self) -> u64 {
+        self.minor.wrapping_add(self.major)
+    }
+
+    /// With those of another thread.
+    pub fn plus(self, other: Counted) -> Counted {
+        Counted {
+            minor: self.minor.wrapping_add(other.minor),
+            major: self.major.wrapping_add(other.major),
+        }
+    }
+
+    /// Since there were `before`.
+    pub fn since(self, before: Counted) -> Counted {
+        Counted {
+            minor: self.minor.wrapping_sub(before.minor),
+            major: self.major.wrapping_sub(before.major),
+        }
+    }
+}
+
+impl From<[u64; 2]> for Counted {
+    fn from([minor, major]: [u64; 2]) -> Self {
+        Counted { minor, major }
+    }
+}
+
+/// What the kernel counted for a thread alone. Of the caller itself it is exact; of one that runs it
+/// is of some moment of the call. Does not sleep.
+pub fn counted(thread: &Task) -> Counted {
+    let mut counted = [0; 2];
+    // SAFETY: The thread is alive by its type; the array is writable.
+    unsafe { ffi::virgo_shim_trace_counted(thread.as_ptr(), &mut counted) };
+    counted.into()
+}
+
+/// Calls `each` for each thread of `task`'s process, while none is made and none goes. They run on.
+/// Returns what the threads had counted that are gone, and whether any was left. Does not sleep;
+/// `each` is called with interrupts off, so it shall take no lock and no time.
+pub fn threads<F: FnMut(&Task)>(task: &Task, mut each: F) -> (Counted, bool) {
+    /// # Safety
+    ///
+    /// `arg` is a `F` that nobody else uses, `thread` a task that lives during the call.
+    unsafe extern "C" fn call<F: FnMut(&Task)>(
+        arg: *mut c_void,
+        thread: *mut bindings::task_struct,
+    ) {
+        // SAFETY: By the safety requirements; `Task` is transparent.
+        let (each, thread) = unsafe { (&mut *arg.cast::<F>(), &*thread.cast::<Task>()) };
+        each(thread);
+    }
+    let mut gone = [0; 2];
+    // SAFETY: The task is alive by its type. The function is called back with `each` only, and only
+    // during the call; the array is writable.
+    let status = unsafe {
+        ffi::virgo_shim_trace_threads(task.as_ptr(), call::<F>, (&raw mut each).cast(), &mut gone)
+    };
+    (gone.into(), status == 0)
+}
+
+/// Whether every fault of `thread` that was counted before this call has been reported, as it sleeps
+/// or has exited. `false`: that is not known. Does not sleep.
+pub fn is_quiet(thread: &Task) -> bool {
+    // SAFETY: The thread is alive by its type.
+    unsafe { ffi::virgo_shim_trace_is_quiet(thread.as_ptr()) != 0 }
+}
+
+/// Waits until every fault that was counted before this call has been reported, whoever's. Sleeps,
+/// a tenth of a second and more.
+pub fn settle() {
+    // SAFETY: The function has no preconditions but that it may sleep.
+    unsafe { ffi::virgo_shim_trace_settle() };
+}
+
 /// Waits until no report is under way that began before. May sleep.
-fn wait_for_reports() {
+pub fn wait_for_reports() {
     // SAFETY: The function has no preconditions but that it may sleep.
     unsafe { ffi::virgo_shim_trace_sync() };
 }

@@ -110,11 +110,7 @@ static struct traced_map *find_map(const struct mm_struct *mm)
 
 /* On the trampoline's stack: no larger than FRAME in fault_entry.S. */
 struct virgo_fault_frame {
-	u64 start_ns;
-	unsigned long address;
-	unsigned long ip;
-	struct mm_struct *mm;
-	u32 flags;
+	struct virgo_shim_fault fault;
 	u32 mm_flags;
 };
 static_assert(sizeof(struct virgo_fault_frame) <= 64);
@@ -122,7 +118,7 @@ static_assert(sizeof(struct virgo_fault_frame) <= 64);
 /*
  * What the page table held for the address. Tables above the last level stay
  * while the area does, which the caller has locked; tables of the last level
- * are freed after an RCU grace period.
+ * are freed after an RCU grace period, so preemption is off.
  */
 static u32 entry_of(struct mm_struct *mm, unsigned long address)
 {
@@ -174,67 +170,61 @@ asmlinkage notrace int virgo_fault_begin(struct vm_area_struct *vma,
 					 struct pt_regs *regs,
 					 struct virgo_fault_frame *frame)
 {
+	struct virgo_shim_fault *fault = &frame->fault;
 	struct mm_struct *mm;
 	u32 f;
 
+	/* Which process of this place in the table it is, is seen at the end. */
 	if (likely(hlist_empty(&tracees[hash_ptr(current->signal, TRACE_BITS)])))
 		return 0;
-	rcu_read_lock();
-	if (!find_tracee(current->signal)) {
-		rcu_read_unlock();
-		return 0;
-	}
 	this_cpu_inc(inflight);
 	mm = vma->vm_mm;
+	preempt_disable();
 	f = entry_of(mm, address);
-	rcu_read_unlock();
+	preempt_enable();
 	if (flags & FAULT_FLAG_WRITE)
 		f |= VIRGO_SHIM_FAULT_WRITE;
 	if (flags & FAULT_FLAG_INSTRUCTION)
 		f |= VIRGO_SHIM_FAULT_EXEC;
 	if (flags & FAULT_FLAG_USER)
 		f |= VIRGO_SHIM_FAULT_USER;
-	if (!regs)
+	if (unlikely(!regs))
 		f |= VIRGO_SHIM_FAULT_INDIRECT;
 	/* Where in the program, also for what the kernel does on its behalf. */
-	frame->ip = instruction_pointer(likely(flags & FAULT_FLAG_USER) && regs ?
+	fault->ip = instruction_pointer(likely(flags & FAULT_FLAG_USER) && regs ?
 					regs : task_pt_regs(current));
-	frame->mm = mm;
-	frame->address = address;
-	frame->flags = f;
+	fault->mm = (unsigned long)mm;
+	fault->address = address;
+	fault->flags = f;
 	frame->mm_flags = flags;
-	frame->start_ns = ktime_get_ns();
+	fault->start_ns = ktime_get_ns();
 	return 1;
 }
 
 asmlinkage notrace void virgo_fault_end(struct virgo_fault_frame *frame,
 					vm_fault_t ret)
 {
+	struct virgo_shim_fault *fault = &frame->fault;
 	const struct virgo_shim_trace_ops *ops;
-	struct virgo_shim_fault fault;
 	struct virgo_shim_tracee *t;
 
 	/* The rules of mm_account_fault(). */
 	if (ret & VM_FAULT_RETRY)
-		frame->flags |= VIRGO_SHIM_FAULT_RETRY;
+		fault->flags |= VIRGO_SHIM_FAULT_RETRY;
 	else if (ret & VM_FAULT_ERROR)
 		goto out;
 	else if ((ret & VM_FAULT_MAJOR) || (frame->mm_flags & FAULT_FLAG_TRIED))
-		frame->flags |= VIRGO_SHIM_FAULT_MAJOR;
-	fault.start_ns = frame->start_ns;
-	fault.end_ns = ktime_get_ns();
-	fault.address = frame->address;
-	fault.ip = frame->ip;
-	fault.mm = (unsigned long)frame->mm;
-	fault.tid = current->pid;
-	fault.flags = frame->flags;
-	rcu_read_lock();
-	/* Looked for again: it may have been taken out while the fault slept. */
+		fault->flags |= VIRGO_SHIM_FAULT_MAJOR;
+	fault->end_ns = ktime_get_ns();
+	fault->tid = current->pid;
+	/* Holds back RCU as well, for less than rcu_read_lock(). */
+	preempt_disable();
+	/* It may have been taken out while the fault slept. */
 	t = find_tracee(current->signal);
 	ops = READ_ONCE(trace_ops);
 	if (likely(t && ops))
-		ops->fault(t->context, &fault);
-	rcu_read_unlock();
+		ops->fault(t->context, fault);
+	preempt_enable();
 out:
 	this_cpu_dec(inflight);
 }
@@ -557,6 +547,105 @@ void virgo_shim_trace_sync(void)
 	synchronize_rcu();
 }
 EXPORT_SYMBOL_NS_GPL(virgo_shim_trace_sync, "VIRGO");
+
+/* --------------------------------------------------------------- threads */
+
+/**
+ * virgo_shim_trace_threads - call a function for each thread of a process.
+ * @task: a thread of it, or one that it had; the caller holds a reference.
+ * @each: called for each thread that is not gone.
+ * @arg: handed to @each.
+ * @gone: out: minor and major faults of the threads that are.
+ *
+ * Meanwhile no thread is made and none goes, but they run on. Context: does
+ * not sleep; @each is called with interrupts off.
+ *
+ * Return: 0; -ESRCH if all are gone.
+ */
+int virgo_shim_trace_threads(struct task_struct *task,
+			     void (*each)(void *arg, struct task_struct *thread),
+			     void *arg, u64 gone[2])
+{
+	struct signal_struct *sig = task->signal;
+	struct sighand_struct *sighand;
+	struct task_struct *t;
+	unsigned long flags;
+	int ret = -ESRCH;
+
+	rcu_read_lock();
+again:
+	sighand = NULL;
+	__for_each_thread(sig, t) {
+		sighand = rcu_dereference(t->sighand);
+		if (sighand)
+			break;
+	}
+	if (sighand) {
+		/* As lock_task_sighand() does, which is not exported. */
+		spin_lock_irqsave(&sighand->siglock, flags);
+		if (sighand != rcu_access_pointer(t->sighand)) {
+			spin_unlock_irqrestore(&sighand->siglock, flags);
+			goto again;
+		}
+		__for_each_thread(sig, t)
+			each(arg, t);
+		gone[0] = sig->min_flt;
+		gone[1] = sig->maj_flt;
+		spin_unlock_irqrestore(&sighand->siglock, flags);
+		ret = 0;
+	} else {
+		gone[0] = READ_ONCE(sig->min_flt);
+		gone[1] = READ_ONCE(sig->maj_flt);
+	}
+	rcu_read_unlock();
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_trace_threads, "VIRGO");
+
+/**
+ * virgo_shim_trace_counted - what the kernel counted for a thread.
+ * @thread: it; the caller holds a reference.
+ * @counted: out: minor and major faults.
+ */
+void virgo_shim_trace_counted(const struct task_struct *thread, u64 counted[2])
+{
+	counted[0] = READ_ONCE(thread->min_flt);
+	counted[1] = READ_ONCE(thread->maj_flt);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_trace_counted, "VIRGO");
+
+/**
+ * virgo_shim_trace_is_quiet - is a thread somewhere else than at the end of a fault?
+ * @thread: it; the caller holds a reference.
+ *
+ * Between mm_account_fault() and the end of virgo_fault_end() nothing sleeps.
+ *
+ * Return: 1 if it sleeps or has exited, so that each fault which was counted
+ * before this call has been reported; 0 if that is not known.
+ */
+int virgo_shim_trace_is_quiet(const struct task_struct *thread)
+{
+	/*
+	 * What the caller stored before is seen by the thread when it is woken,
+	 * and what it did before it was taken off the run queue is seen here.
+	 */
+	smp_mb();
+	return smp_load_acquire(&thread->exit_state) || !smp_load_acquire(&thread->on_rq);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_trace_is_quiet, "VIRGO");
+
+/**
+ * virgo_shim_trace_settle - wait until every fault that was counted is reported.
+ *
+ * Each task is waited for until it has slept or run its program, neither of
+ * which it does at the end of a fault. Context: sleeps, a tenth of a second
+ * and more.
+ */
+void virgo_shim_trace_settle(void)
+{
+	synchronize_rcu_tasks();
+}
+EXPORT_SYMBOL_NS_GPL(virgo_shim_trace_settle, "VIRGO");
 
 static void on_exec(void *data, struct task_struct *task, pid_t old_pid,
 		    struct linux_binprm *bprm)

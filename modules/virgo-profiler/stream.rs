@@ -10,9 +10,12 @@
 use core::mem;
 
 use kernel::{
-    alloc::flags::{
-        GFP_NOWAIT,
-        __GFP_NOWARN, //
+    alloc::{
+        flags::{
+            __GFP_NOWARN, //
+            GFP_NOWAIT,
+        },
+        Flags, //
     },
     prelude::*, //
 };
@@ -28,6 +31,10 @@ use crate::proto::trace::{
 
 /// Bytes in a chunk.
 pub(crate) const CHUNK: usize = 8192;
+/// A reader that waits is woken when so many chunks are full, or a quarter of what there may be.
+const WAKE: usize = 8;
+/// Chunks that are kept for the next need: as many as are filled until a reader looks.
+const SPARES: usize = 4;
 /// Chunks beyond the limit, for the last records of processes, which are never dropped.
 const RESERVE: usize = 64;
 
@@ -42,25 +49,64 @@ pub(crate) enum Put {
     Done,
     /// It is there, and whoever polls should know, as there was nothing before.
     First,
-    /// It is there, and a chunk before it is full: a reader should come.
+    /// It is there, and chunks before it are full: a reader should come.
     Chunk,
+}
+
+/// A piece of the stream: whole records.
+struct Chunk {
+    /// [`CHUNK`] of them, or none.
+    bytes: KVec<u8>,
+    used: usize,
+}
+
+impl Chunk {
+    const fn none() -> Self {
+        Chunk {
+            bytes: KVec::new(),
+            used: 0,
+        }
+    }
+
+    fn new(flags: Flags) -> Result<Self> {
+        Ok(Chunk {
+            bytes: KVec::from_elem(0, CHUNK, flags)?,
+            used: 0,
+        })
+    }
+
+    fn is_none(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    #[inline]
+    fn rest(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.used..).unwrap_or(&mut [])
+    }
+
+    /// What is written from `start` on.
+    fn written(&self, start: usize) -> &[u8] {
+        self.bytes.get(start..self.used).unwrap_or(&[])
+    }
 }
 
 /// The chunks, first to last, and what the writers share.
 pub(crate) struct Queue {
+    /// What is being written, behind all others.
+    last: Chunk,
+    encoder: Encoder,
+    /// Something is in `lost_faults` or `lost_maps`.
+    lost: bool,
     /// A ring of places, of which `used` from `first` on hold a chunk.
-    places: KVVec<Option<KVec<u8>>>,
+    places: KVVec<Option<Chunk>>,
     first: usize,
     used: usize,
     /// Most chunks that may be in use.
     limit: usize,
-    /// An empty chunk, kept for the next need.
-    spare: Option<KVec<u8>>,
+    /// Empty chunks, kept for the next need.
+    spares: KVec<Chunk>,
     /// A chunk is at the reader's.
     lent: bool,
-    /// Where records are put together.
-    scratch: KVec<u8>,
-    encoder: Encoder,
     /// Not told to the reader yet.
     lost_faults: u64,
     lost_maps: u64,
@@ -75,15 +121,18 @@ impl Queue {
         for _ in 0..count {
             places.push(None, GFP_KERNEL)?;
         }
+        let mut spares = KVec::with_capacity(SPARES, GFP_KERNEL)?;
+        spares.push(Chunk::new(GFP_KERNEL)?, GFP_KERNEL)?;
         Ok(Queue {
+            last: Chunk::none(),
+            encoder: Encoder::new(),
+            lost: false,
             places,
             first: 0,
             used: 0,
             limit,
-            spare: Some(KVec::with_capacity(CHUNK, GFP_KERNEL)?),
+            spares,
             lent: false,
-            scratch: KVec::from_elem(0, RECORD_MAX, GFP_KERNEL)?,
-            encoder: Encoder::new(),
             lost_faults: 0,
             lost_maps: 0,
         })
@@ -96,16 +145,17 @@ impl Queue {
 
     /// Bytes that wait, and are not at the reader's.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        let mut sum: usize = 0;
-        for index in 0..self.used {
-            sum = sum.saturating_add(self.place(index).map_or(0, KVec::len));
+        let mut sum = self.last.used;
+        for nth in 0..self.used {
+            let chunk = self.places.get(self.index(nth)).and_then(Option::as_ref);
+            sum = sum.saturating_add(chunk.map_or(0, |chunk| chunk.used));
         }
         sum
     }
 
     /// Whether there is nothing for a reader to take.
     pub(crate) fn is_empty(&self) -> bool {
-        self.used == 0
+        self.used == 0 && self.last.used == 0
     }
 
     fn index(&self, nth: usize) -> usize {
@@ -117,25 +167,15 @@ impl Queue {
         }
     }
 
-    fn place(&self, nth: usize) -> Option<&KVec<u8>> {
-        self.places.get(self.index(nth)).and_then(Option::as_ref)
-    }
-
-    #[inline]
-    fn last(&mut self) -> Option<&mut KVec<u8>> {
-        let nth = self.used.checked_sub(1)?;
-        let index = self.index(nth);
-        self.places.get_mut(index).and_then(Option::as_mut)
-    }
-
     /// Makes room for `need` bytes at the end of the last chunk. Does not sleep.
     fn room(&mut self, need: usize, forced: bool) -> bool {
-        if let Some(chunk) = self.last() {
-            if CHUNK.saturating_sub(chunk.len()) >= need {
-                return true;
-            }
+        if self.last.rest().len() >= need {
+            return true;
         }
-        let in_use = self.used.saturating_add(usize::from(self.lent));
+        let in_use = self
+            .used
+            .saturating_add(usize::from(self.lent))
+            .saturating_add(usize::from(!self.last.is_none()));
         let bound = if forced {
             self.places.len()
         } else {
@@ -144,54 +184,41 @@ impl Queue {
         if in_use >= bound || self.used >= self.places.len() {
             return false;
         }
-        let chunk = match self.spare.take() {
+        let chunk = match self.spares.pop() {
             Some(chunk) => chunk,
-            None => match KVec::with_capacity(CHUNK, GFP_NOWAIT | __GFP_NOWARN) {
+            None => match Chunk::new(GFP_NOWAIT | __GFP_NOWARN) {
                 Ok(chunk) => chunk,
                 Err(_) => return false,
             },
         };
-        let index = self.index(self.used);
-        match self.places.get_mut(index) {
-            Some(place) => *place = Some(chunk),
-            None => return false,
+        let full = mem::replace(&mut self.last, chunk);
+        if !full.is_none() {
+            let index = self.index(self.used);
+            if let Some(place) = self.places.get_mut(index) {
+                *place = Some(full);
+                self.used = self.used.wrapping_add(1);
+            }
         }
-        self.used = self.used.wrapping_add(1);
         true
     }
 
-    /// Puts `length` bytes of the scratch at the end, for which there is room.
-    #[inline]
-    fn append(&mut self, length: usize) -> bool {
-        let scratch = mem::take(&mut self.scratch);
-        let done = match (self.last(), scratch.get(..length)) {
-            // Within the chunk's capacity: nothing is allocated.
-            (Some(chunk), Some(bytes)) => chunk.extend_from_slice(bytes, GFP_NOWAIT).is_ok(),
-            _ => false,
-        };
-        self.scratch = scratch;
-        done
-    }
-
-    /// Tells the reader about what did not fit, if that is due.
+    /// Tells the reader about what did not fit.
     fn tell_lost(&mut self) {
         let record = Record::Dropped {
             faults: self.lost_faults,
             maps: self.lost_maps,
         };
-        if let Some(length) = self.encoder.encode(&record, &mut self.scratch) {
-            if self.append(length) {
-                self.lost_faults = 0;
-                self.lost_maps = 0;
-            }
+        if let Some(length) = self.encoder.encode(&record, self.last.rest()) {
+            self.last.used = self.last.used.wrapping_add(length);
+            self.lost_faults = 0;
+            self.lost_maps = 0;
+            self.lost = false;
         }
     }
 
-    #[inline]
     fn prepare(&mut self, need: usize, forced: bool) -> Option<Put> {
-        let before = self.used;
-        let lost = self.lost_faults != 0 || self.lost_maps != 0;
-        let need = if lost {
+        let (empty, before) = (self.is_empty(), self.used);
+        let need = if self.lost {
             need.saturating_add(SMALL_MAX)
         } else {
             need
@@ -199,27 +226,41 @@ impl Queue {
         if !self.room(need, forced) {
             return None;
         }
-        if lost {
+        if self.lost {
             self.tell_lost();
         }
-        Some(match (before, self.used) {
-            (0, _) => Put::First,
-            (before, now) if before != now => Put::Chunk,
-            _ => Put::Done,
+        Some(if empty {
+            Put::First
+        } else if self.used != before && self.used >= WAKE.min(self.limit / 4) {
+            Put::Chunk
+        } else {
+            Put::Done
         })
     }
 
     /// Adds a fault. Does not sleep.
     #[inline]
     pub(crate) fn fault(&mut self, fault: &Fault) -> Put {
+        if self.last.used != 0 && !self.lost {
+            if let Some(length) = self.encoder.fault(fault, self.last.rest()) {
+                self.last.used = self.last.used.wrapping_add(length);
+                return Put::Done;
+            }
+        }
+        self.fault_anew(fault)
+    }
+
+    /// The same where there may be no room, or something else is to be told.
+    #[cold]
+    fn fault_anew(&mut self, fault: &Fault) -> Put {
         if let Some(put) = self.prepare(SMALL_MAX, false) {
-            if let Some(length) = self.encoder.fault(fault, &mut self.scratch) {
-                if self.append(length) {
-                    return put;
-                }
+            if let Some(length) = self.encoder.fault(fault, self.last.rest()) {
+                self.last.used = self.last.used.wrapping_add(length);
+                return put;
             }
         }
         self.lost_faults = self.lost_faults.wrapping_add(1);
+        self.lost = true;
         Put::Dropped
     }
 
@@ -232,42 +273,46 @@ impl Queue {
             _ => (SMALL_MAX, false),
         };
         if let Some(put) = self.prepare(need.min(RECORD_MAX), forced) {
-            if let Some(length) = self.encoder.encode(record, &mut self.scratch) {
-                if self.append(length) {
-                    return put;
-                }
+            if let Some(length) = self.encoder.encode(record, self.last.rest()) {
+                self.last.used = self.last.used.wrapping_add(length);
+                return put;
             }
         }
-        self.lost_maps = self.lost_maps.wrapping_add(1);
+        self.lose_map();
         Put::Dropped
     }
 
     /// Counts a record about a process that could not be made.
     pub(crate) fn lose_map(&mut self) {
         self.lost_maps = self.lost_maps.wrapping_add(1);
+        self.lost = true;
     }
 
     /// Takes the first chunk out, for the reader, who gives `empty` back.
-    fn take(&mut self, empty: KVec<u8>) -> KVec<u8> {
-        if self.spare.is_none() && empty.capacity() >= CHUNK {
-            self.spare = Some(empty);
+    fn take(&mut self, mut empty: Chunk) -> Chunk {
+        if !empty.is_none() && self.spares.len() < SPARES {
+            empty.used = 0;
+            // Within its capacity: nothing is allocated.
+            let _ = self.spares.push(empty, GFP_NOWAIT);
         }
-        let taken = if self.used == 0 {
-            None
-        } else {
+        let taken = if self.used > 0 {
             let index = self.first;
             self.first = self.index(1);
             self.used = self.used.wrapping_sub(1);
             self.places.get_mut(index).and_then(Option::take)
+        } else if self.last.used > 0 {
+            Some(mem::replace(&mut self.last, Chunk::none()))
+        } else {
+            None
         };
         self.lent = taken.is_some();
-        taken.unwrap_or_default()
+        taken.unwrap_or(Chunk::none())
     }
 }
 
 /// The chunk at the reader's, and how much of it was read.
 pub(crate) struct Lent {
-    chunk: KVec<u8>,
+    chunk: Chunk,
     read: usize,
 }
 
@@ -275,33 +320,26 @@ impl Lent {
     /// None yet.
     pub(crate) fn new() -> Self {
         Lent {
-            chunk: KVec::new(),
+            chunk: Chunk::none(),
             read: 0,
         }
     }
 
-    /// What was not read yet.
-    fn rest(&self) -> &[u8] {
-        self.chunk.get(self.read..).unwrap_or(&[])
-    }
-
     /// Whether all of it was read.
     pub(crate) fn is_done(&self) -> bool {
-        self.rest().is_empty()
+        self.chunk.written(self.read).is_empty()
     }
 
-    /// Takes the next chunk, of which there may be none, when this one is done. `take` runs
-    /// `Queue::take` under the queue's lock.
+    /// Takes the next chunk, of which there may be none, when this one is done.
     pub(crate) fn refill(&mut self, queue: &mut Queue) {
-        let mut empty = mem::take(&mut self.chunk);
-        empty.clear();
+        let empty = mem::replace(&mut self.chunk, Chunk::none());
         self.chunk = queue.take(empty);
         self.read = 0;
     }
 
     /// The records of this chunk that fit in `room`.
     pub(crate) fn fitting(&self, room: usize) -> &[u8] {
-        let rest = self.rest();
+        let rest = self.chunk.written(self.read);
         rest.get(..whole(rest, room)).unwrap_or(&[])
     }
 

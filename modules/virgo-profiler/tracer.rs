@@ -25,10 +25,12 @@ use kernel::{
         SpinLock, //
     },
     task::Task,
+    time::Jiffies,
     uaccess::UserSliceWriter, //
 };
 
 use crate::{
+    edges::Bounds,
     lib::{
         task::{
             self,
@@ -44,12 +46,14 @@ use crate::{
         trace::{
             self,
             Area,
+            Counted,
             Fault,
             LockedMap,
             Probes,
             Tracee,
             Tracing, //
         },
+        word::Word,
     },
     proto::trace as wire,
     stream::{
@@ -67,6 +71,8 @@ const MAX_DIRTY: usize = 4096;
 const MAX_APART: usize = 64;
 /// Most attempts at faults that are remembered for a process.
 const MAX_PENDING: usize = 256;
+/// After so long a reader that waits looks by itself, as it is not woken for each record.
+const LOOK_JIFFIES: Jiffies = 5;
 /// Past every address of user space.
 const ALL: u64 = u64::MAX >> 1;
 
@@ -221,73 +227,72 @@ pub(crate) struct Process {
     /// In the initial pid namespace.
     pid: u32,
     /// The address space that the map's records are about.
-    mm: Atomic<u64>,
-    recorded: Atomic<u64>,
-    dropped: Atomic<u64>,
+    mm: Word,
+    /// Written under the queue's lock.
+    recorded: Word,
+    dropped: Word,
     /// The last thread is exiting, or it is mute.
     dying: Atomic<bool>,
     /// It has become another user's, and is none of the reader's business any more.
     mute: Atomic<bool>,
     /// How many are in `pending`.
-    tries: Atomic<u32>,
+    tries: Word,
     #[pin]
     map: SpinLock<MapState>,
     #[pin]
     pending: SpinLock<KVec<Pending>>,
-    /// Minor and major faults before, and the task.
+    /// Which of its faults are the trace's.
     #[pin]
-    counters: Mutex<(u64, u64, Watched)>,
-    /// What was counted when the reports on it ended.
+    bounds: Bounds,
     #[pin]
-    last: Mutex<Option<(u64, u64, bool)>>,
+    watched: Mutex<Watched>,
 }
 
 impl Process {
-    fn new(
+    fn new<B: PinInit<Bounds>>(
         trace: Arc<Trace>,
         probes: Arc<Probes<Process>>,
         pid: u32,
-        before: (u64, u64),
+        bounds: B,
         watched: Watched,
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             trace,
             probes,
             pid,
-            mm: Atomic::new(0),
-            recorded: Atomic::new(0),
-            dropped: Atomic::new(0),
+            mm: Word::new(0),
+            recorded: Word::new(0),
+            dropped: Word::new(0),
             dying: Atomic::new(false),
             mute: Atomic::new(false),
-            tries: Atomic::new(0),
+            tries: Word::new(0),
             map <- new_spinlock!(MapState::default(), "virgo_trace_map"),
             pending <- new_spinlock!(KVec::new(), "virgo_trace_pending"),
-            counters <- new_mutex!((before.0, before.1, watched), "virgo_trace_counters"),
-            last <- new_mutex!(None, "virgo_trace_last"),
+            bounds <- bounds,
+            watched <- new_mutex!(watched, "virgo_trace_watched"),
         })
     }
 
-    /// Ends the reports on it, and takes down what the kernel counted at that moment.
-    fn close(&self, tracing: &Tracing<Process>) {
-        tracing.remove();
-        let counted = self.counted();
-        let mut last = self.last.lock();
-        if last.is_none() {
-            *last = Some(counted);
+    /// Refuses reports from here on, unless it has exited; whether it had not. May sleep.
+    fn close(&self) -> bool {
+        if self.used().1 {
+            return false;
         }
+        // Without memory the reports end a moment later, and what was counted is a bit less exact.
+        let _ = self.bounds.end(self.watched.lock().task());
+        true
     }
 
-    /// What the kernel counted since the start: minor, major; and whether that is final.
-    fn counted(&self) -> (u64, u64, bool) {
-        let mut counters = self.counters.lock();
-        let (min, maj, watched) = &mut *counters;
+    /// What the kernel counted in all, and whether that is final. May sleep.
+    fn used(&self) -> (Counted, bool) {
+        let mut watched = self.watched.lock();
         watched.refresh(&Reading::begin());
         let now = watched.counters();
-        (
-            now.min_flt().wrapping_sub(*min),
-            now.maj_flt().wrapping_sub(*maj),
-            now.exited(),
-        )
+        let counted = Counted {
+            minor: now.min_flt(),
+            major: now.maj_flt(),
+        };
+        (counted, now.exited())
     }
 
     /// Remembers an attempt, or finds the first one of a fault that is done now.
@@ -325,9 +330,8 @@ impl Process {
     }
 
     fn count_tries(&self, pending: &KVec<Pending>) {
-        // At most MAX_PENDING.
-        self.tries
-            .store(u32::try_from(pending.len()).unwrap_or(u32::MAX), Relaxed);
+        // CAST: usize fits u64.
+        self.tries.store(pending.len() as u64);
     }
 
     /// Tells that what touches `start..end` is replaced.
@@ -428,13 +432,13 @@ impl Process {
 impl Tracee for Process {
     #[inline]
     fn fault(&self, fault: &Fault) {
-        if self.mute.load(Relaxed) {
-            return;
-        }
         let mut flags = fault.flags & wire::FAULT_ALL;
         let mut start_ns = fault.start_ns;
         let again = fault.flags & trace::FAULT_RETRY != 0;
-        if again || self.tries.load(Relaxed) != 0 {
+        if !self.bounds.takes(flags & wire::FAULT_MAJOR != 0, again) {
+            return;
+        }
+        if again || self.tries.load() != 0 {
             if let Some((first_ns, first_flags)) = self.attempt(fault, again) {
                 start_ns = first_ns;
                 // What was in the page table at first.
@@ -446,7 +450,7 @@ impl Tracee for Process {
             }
         }
         let mut address = fault.address;
-        if fault.mm != self.mm.load(Relaxed) {
+        if fault.mm != self.mm.load() {
             flags |= wire::FAULT_OTHER;
             // It may be a set-user-id program's that is being loaded.
             if !self.trace.observer.may_all() {
@@ -462,13 +466,15 @@ impl Tracee for Process {
             tid: fault.tid,
             flags,
         };
-        let put = self.trace.queue.lock().fault(&record);
+        let mut queue = self.trace.queue.lock();
+        let put = queue.fault(&record);
         let count = if put == Put::Dropped {
             &self.dropped
         } else {
             &self.recorded
         };
-        count.fetch_add(1, Relaxed);
+        count.store(count.load().wrapping_add(1));
+        drop(queue);
         self.trace.tell(put);
     }
 
@@ -514,6 +520,7 @@ impl Tracee for Process {
 
     fn map(&self, map: Option<&LockedMap<'_>>, exec: Option<&[u8]>) {
         if exec.is_some() && !self.trace.observer.may_current() {
+            self.bounds.mute();
             self.mute.store(true, Release);
             self.exit();
         }
@@ -529,7 +536,7 @@ impl Tracee for Process {
             });
         }
         if let Some(map) = map {
-            self.mm.store(map.number(), Relaxed);
+            self.mm.store(map.number());
             let cause = if exec.is_some() {
                 wire::Cause::Exec
             } else {
@@ -693,7 +700,13 @@ impl Trace {
             maj_flt: before.1,
         }));
         let process = Arc::pin_init(
-            Process::new(trace.clone(), probes.clone(), ids.pid, before, watched),
+            Process::new(
+                trace.clone(),
+                probes.clone(),
+                ids.pid,
+                Bounds::opening(),
+                watched,
+            ),
             GFP_KERNEL,
         )?;
         let begun = trace.begin(probes, task, process);
@@ -714,9 +727,12 @@ impl Trace {
                 error
             }
         })?;
-        let mapped = tracing.start_map();
+        // First the map, then what happens in it.
+        let begun = tracing
+            .start_map()
+            .and_then(|()| tracing.tracee().bounds.begin(task));
         running.all.push(tracing, GFP_KERNEL)?;
-        mapped
+        begun
     }
 
     /// Takes up a child. Does not sleep.
@@ -729,16 +745,16 @@ impl Trace {
     fn try_born(&self, parent: &Process, child: &Task) -> Result {
         let (_, ids) = task::ids(child);
         let mm = task::new_mm(child);
-        let shares_map = mm == parent.mm.load(Relaxed);
+        let shares_map = mm == parent.mm.load();
         let process = Process::new(
             parent.trace.clone(),
             parent.probes.clone(),
             ids.pid,
-            (0, 0),
+            Bounds::open(),
             Watched::new(child.into(), Scope::Process),
         );
         let process = Arc::pin_init(process, GFP_ATOMIC)?;
-        process.mm.store(mm, Relaxed);
+        process.mm.store(mm);
         let mut born = self.born.lock();
         if self.living.load(Relaxed) >= MAX_PROCESSES {
             return Err(ENOSPC);
@@ -778,8 +794,8 @@ impl Trace {
     fn tell(&self, put: Put) {
         match put {
             Put::Done | Put::Dropped => {}
-            // A reader in a read looks by itself every few milliseconds, so that it does not run
-            // for each record.
+            // A reader in a read looks by itself from time to time, so that it does not run for each
+            // record.
             Put::First => self.tracer.pollers.notify_all(),
             Put::Chunk => self.tracer.readers.notify_all(),
         }
@@ -805,20 +821,17 @@ impl Trace {
 
     /// Writes the last record of a process that no report comes from any more.
     fn finish(&self, running: &mut Running, process: &Process, why: wire::Why) {
-        let last = *process.last.lock();
-        let (min_flt, maj_flt, _) = last.unwrap_or_else(|| process.counted());
-        let (recorded, dropped) = (
-            process.recorded.load(Relaxed),
-            process.dropped.load(Relaxed),
-        );
+        let (used, _) = process.used();
+        let counted = process.bounds.counted(used);
+        let (recorded, dropped) = (process.recorded.load(), process.dropped.load());
         running.recorded = running.recorded.wrapping_add(recorded);
         running.dropped = running.dropped.wrapping_add(dropped);
         self.put(&wire::Record::End(wire::End {
             time_ns: monotonic_ns(),
             pid: process.pid,
             why,
-            min_flt,
-            maj_flt,
+            min_flt: counted.minor,
+            maj_flt: counted.major,
             recorded,
             dropped,
         }));
@@ -839,7 +852,7 @@ impl Trace {
         while let Some(tracing) = running.all.get(index) {
             let process = tracing.tracee();
             if process.dying.load(Acquire) {
-                if process.mute.load(Acquire) || process.counted().2 {
+                if process.mute.load(Acquire) || process.used().1 {
                     gone.reserve(1, GFP_KERNEL)?;
                     if let Ok(tracing) = running.all.remove(index) {
                         gone.push(tracing, GFP_KERNEL)?;
@@ -876,6 +889,30 @@ impl Trace {
         Ok(())
     }
 
+    /// Finds out where the threads of processes that were closed ended. May sleep.
+    fn settle(some: &[Tracing<Process>]) {
+        let quiet = || {
+            some.iter()
+                .all(|tracing| tracing.tracee().bounds.is_quiet())
+        };
+        if !quiet() {
+            trace::wait_for_reports();
+        }
+        for tracing in some {
+            tracing.tracee().bounds.read_end();
+        }
+        // Threads that fault end the next one soon, and most others sleep soon.
+        for _ in 0..50 {
+            if quiet() {
+                return;
+            }
+            trace::wait_for_reports();
+        }
+        if !quiet() {
+            trace::settle();
+        }
+    }
+
     /// Stops the trace; what was recorded can still be read. May sleep.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Release);
@@ -894,18 +931,18 @@ impl Trace {
                 break;
             }
             for tracing in some.iter() {
-                tracing.tracee().close(tracing);
+                alive |= tracing.tracee().close();
             }
+            Self::settle(&some);
             trace::silence(&mut some);
             for tracing in some.iter() {
-                let gone = tracing.tracee().counted().2;
-                alive |= !gone;
-                let why = if gone {
+                let process = tracing.tracee();
+                let why = if process.used().1 && !process.bounds.has_ended() {
                     wire::Why::Exited
                 } else {
                     wire::Why::Stopped
                 };
-                self.finish(&mut running, tracing.tracee(), why);
+                self.finish(&mut running, process, why);
             }
         }
         running.standing = if alive {
@@ -924,8 +961,8 @@ impl Trace {
         let (mut recorded, mut dropped) = (running.recorded, running.dropped);
         for tracing in running.all.iter() {
             let process = tracing.tracee();
-            recorded = recorded.wrapping_add(process.recorded.load(Relaxed));
-            dropped = dropped.wrapping_add(process.dropped.load(Relaxed));
+            recorded = recorded.wrapping_add(process.recorded.load());
+            dropped = dropped.wrapping_add(process.dropped.load());
         }
         let (standing, processes) = (running.standing, running.all.len());
         drop(running);
@@ -990,7 +1027,7 @@ impl Trace {
         })
     }
 
-    /// Waits until there may be something to read, a few milliseconds at most. `ERESTARTSYS` if a
+    /// Waits until there may be something to read, some 20 milliseconds at most. `ERESTARTSYS` if a
     /// signal came, `ENODEV` if the module is being unloaded.
     pub(crate) fn wait(&self) -> Result {
         if self.tracer.closing.load(Acquire) {
@@ -1003,7 +1040,7 @@ impl Trace {
         match self
             .tracer
             .readers
-            .wait_interruptible_timeout(&mut queue, 1)
+            .wait_interruptible_timeout(&mut queue, LOOK_JIFFIES)
         {
             CondVarTimeoutResult::Signal { .. } => Err(ERESTARTSYS),
             _ => Ok(()),

@@ -19,6 +19,7 @@ mod proto;
 
 mod control;
 mod device;
+mod edges;
 mod history;
 mod ring;
 mod sampler;

@@ -12,13 +12,39 @@ use virgo_tests::sys::{Area, PAGE};
 
 const OUT: &str = "/tmp/bench-trace.out";
 
+/// Faults of this process's children.
+fn faults_of_children() -> u64 {
+    // SAFETY: Plain numbers, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: The structure is writable.
+    let status = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) };
+    assert_eq!(status, 0);
+    (usage.ru_minflt + usage.ru_majflt) as u64
+}
+
 /// A program to be traced: says at its end how many faults it caused, and in how many nanoseconds.
 fn work(kind: &str) {
     let start = Instant::now();
     let (rounds, pages) = match kind {
-        // pf.c's: 2048 pages, again and again.
+        // 2048 pages, mapped, touched and unmapped, again and again.
         "loop" => (20, 2048),
         "gib" => (1, 262_144),
+        "stress-ng" => {
+            let status = Command::new("stress-ng")
+                .args([
+                    "--fault",
+                    "1",
+                    "--fault-ops",
+                    "3000",
+                    "--temp-path",
+                    "/tmp",
+                    "--quiet",
+                ])
+                .status();
+            assert!(status.is_ok_and(|status| status.success()));
+            println!("{} {}", faults_of_children(), start.elapsed().as_nanos());
+            return;
+        }
         _ => panic!("{kind}?"),
     };
     for _ in 0..rounds {
@@ -65,7 +91,7 @@ const TRACERS: &[Tracer] = &[
     },
     Tracer {
         name: "virgo trace run",
-        before: &["/virgo/bin/virgo", "trace", "run", "-q", OUT, "--"],
+        before: &["/virgo/bin/virgo", "trace", "run", "-q", "--follow", OUT, "--"],
         recorded: || lines("virgo trace show --format csv /tmp/bench-trace.out | tail -n +2 | wc -l"),
     },
     Tracer {
@@ -82,7 +108,7 @@ const TRACERS: &[Tracer] = &[
         name: "bpftrace page_fault_user",
         before: &[
             "bpftrace", "-q", "-o", OUT, "-e",
-            "tracepoint:exceptions:page_fault_user /comm == \"bench-trace\"/ { printf(\"%lld %d %lx %lx\\n\", nsecs, tid, args.address, args.ip); }",
+            "tracepoint:exceptions:page_fault_user /comm == \"bench-trace\" || comm == \"stress-ng-fault\" || comm == \"stress-ng\"/ { printf(\"%lld %d %lx %lx\\n\", nsecs, tid, args.address, args.ip); }",
             "-c",
         ],
         recorded: || lines("wc -l < /tmp/bench-trace.out"),
@@ -159,5 +185,6 @@ fn main() {
     let own = "/tmp/bench-trace";
     std::fs::copy(std::env::current_exe().expect("this program"), own).expect("a copy");
     compare("loop", 3, own);
+    compare("stress-ng", 3, own);
     compare("gib", 1, own);
 }

@@ -3,6 +3,7 @@
 //! The page-fault trace in a guest: every fault, every change of the map, and bad input.
 
 mod bad;
+mod edges;
 mod exact;
 mod lifetime;
 mod maps;

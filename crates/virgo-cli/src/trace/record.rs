@@ -21,6 +21,9 @@ use crate::session::{Output, Planned, Running};
 use crate::stop::Stop;
 use crate::text;
 
+/// How long to let records come together.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// What was recorded.
 #[derive(Serialize)]
 struct Summary {
@@ -178,8 +181,12 @@ pub(crate) fn attach(options: &cli::TraceAttach, json: bool) -> anyhow::Result<E
                 Err(error) => return Err(error.into()),
             }
         }
-        if !stopped && !readable(&trace, end)? {
-            continue;
+        if !stopped {
+            if !readable(&trace, end)? {
+                continue;
+            }
+            // Some at a time: else this would run for each fault.
+            std::thread::sleep(GATHER);
         }
         match trace.read(&mut buffer) {
             Ok(0) => break,

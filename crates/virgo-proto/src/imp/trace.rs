@@ -325,13 +325,63 @@ impl Writer<'_> {
         self.bytes(name);
     }
 
-    /// The first thread of a process has its number.
-    fn thread(&mut self, fault: &Fault) {
-        self.varint(u64::from(fault.pid));
-        self.difference(u64::from(fault.pid), u64::from(fault.tid));
+    #[inline]
+    fn difference(&mut self, before: u64, now: u64) {
+        self.varint(zigzag(now.wrapping_sub(before)));
+    }
+}
+
+/// Writes a fault, for which there is always room.
+struct Short<'a> {
+    out: &'a mut [u8; SMALL_MAX],
+    len: usize,
+}
+
+impl Short<'_> {
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(place) = self
+            .out
+            .get_mut(self.len..)
+            .and_then(<[u8]>::first_chunk_mut)
+        {
+            *place = bytes;
+            self.len = self.len.wrapping_add(N);
+        }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn byte(&mut self, byte: u8) {
+        self.put([byte]);
+    }
+
+    #[inline(always)]
+    fn varint(&mut self, value: u64) {
+        // CASTS: the low seven bits of each.
+        let low = value as u8;
+        let next = (value >> 7) as u8;
+        if value < 1 << 7 {
+            self.put([low]);
+        } else if value < 1 << 14 {
+            self.put([low | 0x80, next]);
+        } else if value < 1 << 21 {
+            self.put([low | 0x80, next | 0x80, (value >> 14) as u8]);
+        } else {
+            self.long(value);
+        }
+    }
+
+    fn long(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            // CAST: the low seven bits.
+            self.byte((value as u8) | 0x80);
+            value >>= 7;
+        }
+        // CAST: below 0x80.
+        self.byte(value as u8);
+    }
+
+    #[inline(always)]
     fn difference(&mut self, before: u64, now: u64) {
         self.varint(zigzag(now.wrapping_sub(before)));
     }
@@ -435,48 +485,42 @@ impl Encoder {
         }
     }
 
-    /// Writes a fault to `out`; how many bytes it took. `None`, and nothing changed, where they do
-    /// not fit; [`SMALL_MAX`] are always enough.
+    /// Writes a fault to `out`; how many bytes it took. `None`, and nothing changed, where there is
+    /// less room than [`SMALL_MAX`].
     #[inline]
     pub fn fault(&mut self, fault: &Fault, out: &mut [u8]) -> Option<usize> {
         // The length is one byte, since no fault is longer than SMALL_MAX.
-        let (length, body) = out.split_first_mut()?;
-        let mut w = Writer {
-            out: body,
-            len: 0,
-            full: false,
+        let mut w = Short {
+            out: out.first_chunk_mut()?,
+            len: 1,
         };
-        let state = &self.state;
+        let state = &mut self.state;
         let other_thread = fault.tid != state.tid || fault.pid != state.pid;
         if fault.flags & !SHORT_FLAGS == 0 {
             // CAST: masked to six bits.
             let flags = fault.flags as u8;
             w.byte(SHORT_FAULT | flags | if other_thread { SHORT_TID } else { 0 });
-            if other_thread {
-                w.thread(fault);
-            }
         } else {
             w.byte(KIND_FAULT);
             w.varint(u64::from(fault.flags & FAULT_ALL));
-            w.thread(fault);
+        }
+        if other_thread || fault.flags & !SHORT_FLAGS != 0 {
+            state.pid = fault.pid;
+            state.tid = fault.tid;
+            w.varint(u64::from(fault.pid));
+            // The first thread of a process has its number.
+            w.difference(u64::from(fault.pid), u64::from(fault.tid));
         }
         w.difference(state.time_ns, fault.time_ns);
         w.difference(state.address, fault.address);
         w.difference(state.ip, fault.ip);
         w.varint(fault.latency_ns);
-        if w.full {
-            return None;
-        }
-        *length = u8::try_from(w.len).ok().filter(|len| *len < 0x80)?;
-        let total = w.len.wrapping_add(1);
-        self.state = State {
-            time_ns: fault.time_ns,
-            address: fault.address,
-            ip: fault.ip,
-            pid: fault.pid,
-            tid: fault.tid,
-        };
-        Some(total)
+        state.time_ns = fault.time_ns;
+        state.address = fault.address;
+        state.ip = fault.ip;
+        // CAST: at most SMALL_MAX.
+        w.out[0] = w.len.wrapping_sub(1) as u8;
+        Some(w.len)
     }
 
     /// Writes a record to `out`; how many bytes it took. `None`, and nothing changed, where they
