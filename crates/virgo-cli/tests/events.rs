@@ -272,7 +272,7 @@ proptest! {
 }
 
 /// A million events are put in order within ten seconds and a GiB. Run it with the command that
-/// `make user` builds: CARGO_BIN_EXE_virgo=target/release/virgo cargo test … -- --ignored
+/// `make user` builds: CARGO_BIN_EXE_virgo=$PWD/target/release/virgo cargo test … -- --ignored
 #[test]
 #[ignore = "takes a while without optimisation"]
 fn a_million_events() {
