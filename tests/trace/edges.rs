@@ -61,6 +61,16 @@ fn storm(forks: bool) -> (Child, Vec<u64>) {
     (child, areas)
 }
 
+/// Keeps the probes in place by another trace: putting them there and taking them away waits for every
+/// task, which takes long in a storm.
+fn keep_probes() -> (Child, TraceFile) {
+    let child = Child::idle("other");
+    let file = TraceFile::open().expect("the file opens");
+    file.start(Target::Process(child.pid), false, 0)
+        .expect("the trace starts");
+    (child, file)
+}
+
 /// Minor and major faults of all threads, by /proc.
 fn counted(child: &Child) -> u64 {
     let stat = procfs::stat(child.pid).expect("its line in /proc");
@@ -99,6 +109,7 @@ fn trace(child: &Child, follow: bool, limit: u64, enough: u64) -> History {
 
 #[test]
 fn nothing_is_missing_between_start_and_stop() {
+    let _probes = keep_probes();
     let (child, areas) = storm(false);
     for round in 0..if long() { 300 } else { 5 } {
         let history = trace(&child, false, 0, 1000);
@@ -128,6 +139,7 @@ fn nothing_is_missing_between_start_and_stop() {
 
 #[test]
 fn what_is_dropped_is_counted_between_start_and_stop() {
+    let _probes = keep_probes();
     let (child, _) = storm(false);
     for _ in 0..if long() { 100 } else { 3 } {
         let history = trace(&child, false, 16384, 3000);
@@ -137,6 +149,7 @@ fn what_is_dropped_is_counted_between_start_and_stop() {
 
 #[test]
 fn children_are_counted_between_start_and_stop() {
+    let _probes = keep_probes();
     let (child, _) = storm(true);
     for _ in 0..if long() { 100 } else { 3 } {
         let history = trace(&child, true, 0, 1000);
