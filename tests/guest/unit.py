@@ -26,7 +26,13 @@ from vm.protocol import (
     word,
 )
 from vm.qcow2 import CLUSTER, make_overlay
-from vm.report import clean_lines, ended_orderly, find_reports, is_patching_fault
+from vm.report import (
+    clean_lines,
+    ended_orderly,
+    find_reports,
+    is_in_user_space,
+    is_patching_fault,
+)
 
 # Lines of real kernel logs, one for each kind of report.
 REPORTS = (
@@ -123,6 +129,11 @@ class ReportTest(unittest.TestCase):
         )
         self.assertFalse(is_patching_fault(["Oops: 0000"]))
         self.assertFalse(is_patching_fault([]))
+
+    def test_first_program(self) -> None:
+        self.assertTrue(is_in_user_space(["x", "[    4.1] Run /init as init process", "y"]))
+        self.assertFalse(is_in_user_space(["[    4.0] rcu: INFO: rcu_preempt detected stalls"]))
+        self.assertFalse(is_in_user_space([]))
 
     def test_orderly_end(self) -> None:
         self.assertTrue(ended_orderly(["x", "[ 9.9] reboot: Restarting system"]))

@@ -68,6 +68,9 @@ TRACE_WITHIN = 60  # lines
 # keys are flipped while it boots.
 PATCHING_FAULT = re.compile(r"\bOops: int3: ")
 
+# The kernel's last word before the first program runs: until then nothing of the project is there.
+USER_SPACE = re.compile(r"\bRun /init as init process\b")
+
 # A guest that restarts or powers off because it was told to ends with one of these.
 ORDERLY_END = re.compile(
     r"\breboot: (?:Restarting system|Power down|machine restart)|\bsysrq: (?:Resetting|Power Off)"
@@ -103,6 +106,11 @@ def find_reports(lines: list[str]) -> Iterator[Report]:
 def ended_orderly(lines: list[str]) -> bool:
     """Whether the guest that wrote this log restarted or powered off by its own will."""
     return any(ORDERLY_END.search(text) for text in lines[-20:])
+
+
+def is_in_user_space(lines: list[str]) -> bool:
+    """Whether the boot that wrote this log got as far as its first program."""
+    return any(USER_SPACE.search(text) for text in lines)
 
 
 def is_patching_fault(lines: list[str]) -> bool:
