@@ -14,6 +14,7 @@
 struct socket;
 struct sock;
 struct kvec;
+struct page;
 
 /**
  * struct virgo_addr - an address and a port of either family.
@@ -75,6 +76,11 @@ long virgo_sock_recv(struct socket *sock, void *buf, size_t len, int flags,
 		     u32 *status);
 long virgo_sock_send(struct socket *sock, struct kvec *vec, size_t n,
 		     size_t len, int flags);
+long virgo_sock_send_pages(struct socket *sock, struct page *page, size_t from,
+			   size_t len, int flags);
+struct page *virgo_message_alloc(size_t size, u8 **data, size_t *room);
+void virgo_message_free(struct page *page);
+bool virgo_message_idle(struct page *page);
 long virgo_sock_recv_bh(struct socket *sock, void *buf, size_t len,
 			u32 *status);
 long virgo_sock_send_bh(struct socket *sock, struct kvec *vec, size_t n,

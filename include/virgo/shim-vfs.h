@@ -99,7 +99,19 @@ void virgo_cred_put(const struct cred *cred);
 const struct cred *virgo_cred_enter(const struct cred *cred);
 void virgo_cred_leave(const struct cred *old);
 
+/* What virgo_vfs_swift() is asked about. */
+#define VIRGO_SWIFT_LOOK	0	/* walk, stat, read */
+#define VIRGO_SWIFT_OPEN	1	/* open for reading */
+#define VIRGO_SWIFT_DROP	2	/* let go, close what was read */
+#define VIRGO_SWIFT_CHANGE	3	/* anything */
+
+#define VIRGO_UNLINK_FOLDER	1
+#define VIRGO_UNLINK_SWIFT	2
+
 int virgo_vfs_root(const char *name, struct path *out);
+bool virgo_vfs_swift(const struct path *at, int what);
+int virgo_vfs_walk_swift(const struct path *root, const struct path *at,
+			 const char *name, size_t len, struct path *out);
 int virgo_vfs_walk(const struct path *root, const struct path *at,
 		   const char *name, size_t len, struct path *out);
 int virgo_vfs_parent(const struct path *root, const struct path *at,
@@ -120,7 +132,7 @@ int virgo_vfs_symlink(const struct path *root, const struct path *dir,
 int virgo_vfs_link(const struct path *root, const struct path *dir,
 		   const struct path *old, const char *name, size_t len);
 int virgo_vfs_unlink(const struct path *root, const struct path *dir,
-		     const char *name, size_t len, int is_dir);
+		     const char *name, size_t len, int how);
 int virgo_vfs_remove(const struct path *root, const struct path *at);
 int virgo_vfs_rename(const struct path *root, const struct path *old_dir,
 		     const char *old, size_t old_len, const struct path *new_dir,
@@ -132,6 +144,8 @@ int virgo_vfs_change(const struct path *at, struct file *file,
 		     const struct virgo_vfs_change *change);
 
 ssize_t virgo_vfs_read(struct file *file, void *buffer, size_t count, u64 at);
+ssize_t virgo_vfs_read_swift(struct file *file, void *buffer, size_t count,
+			     u64 at);
 ssize_t virgo_vfs_write(struct file *file, const void *data, size_t count,
 			u64 at);
 int virgo_vfs_readdir(struct file *file, u64 from, u64 *next,

@@ -39,6 +39,7 @@ pub use self::sock::{Addr, Half, TcpStream};
 
 use self::inbox::Inbox;
 use self::ready::{bury, jiffies, Context, Drains, Hook, Scratch, Verdict, CHUNK};
+use self::reply::{Batch, Piece};
 use self::sock::{errno, Saved, Socket, ENDING};
 use super::bandwidth;
 use super::compat::emsgsize;
@@ -277,6 +278,19 @@ pub trait Service: Send + Sync + Sized + 'static {
         turn: &Turn<'_, Self>,
     ) -> Consumed;
 
+    /// Where the next bytes go, and how many at most, if not to [`input`](Self::input): the rest of
+    /// a long request, which is then not copied. Asked only when `input` has left nothing.
+    ///
+    /// Process context; may sleep.
+    fn sink<'a>(&self, _conn: &'a mut Self::Conn) -> Option<(&'a mut KVVec<u8>, usize)> {
+        None
+    }
+
+    /// Bytes went where [`sink`](Self::sink) said. As `input`, which it replaces for these.
+    fn poured(&self, _conn: &mut Self::Conn, _out: &mut Reply, _turn: &Turn<'_, Self>) -> Consumed {
+        Consumed::done(0)
+    }
+
     /// The peer has sent its last; `rest` is what `input` did not take.
     ///
     /// Process context; may sleep.
@@ -345,7 +359,16 @@ impl<S: Service> Responder<S> {
     ///
     /// `ENOMEM`; the connection is closed then, as answers would be out of step.
     pub fn answer(self, data: KVVec<u8>) -> Result {
-        self.0.post(data, true).inspect_err(|_| {
+        self.post(Piece::Owned(data))
+    }
+
+    /// As [`answer`](Self::answer), with bytes someone else holds too.
+    pub fn answer_shared(self, data: Arc<dyn Bytes>) -> Result {
+        self.post(Piece::Shared(data))
+    }
+
+    fn post(self, piece: Piece) -> Result {
+        self.0.post(piece, true).inspect_err(|_| {
             self.0.set(CLOSE);
         })
     }
@@ -368,7 +391,7 @@ impl<S: Service> Notifier<S> {
     ///
     /// `ENOBUFS`: [`Config::reply_cap`] bytes wait already. `ENOMEM`.
     pub fn send(&self, data: KVVec<u8>) -> Result {
-        self.0.post(data, false)
+        self.0.post(Piece::Owned(data), false)
     }
 
     /// Closes the connection, after what is on its way.
@@ -404,7 +427,7 @@ struct Conn<S: Service> {
     flags: Atomic<u32>,
     /// In jiffies; 0: none.
     deadline: Atomic<usize>,
-    late: Inbox<KVVec<u8>>,
+    late: Inbox<Piece>,
     late_bytes: Atomic<usize>,
     cap: usize,
     inner: UnsafeCell<Inner<S>>,
@@ -463,7 +486,7 @@ impl<S: Service> Conn<S> {
         }
     }
 
-    fn post(&self, data: KVVec<u8>, answer: bool) -> Result {
+    fn post(&self, data: Piece, answer: bool) -> Result {
         let n = data.len();
         let waiting = self.late_bytes.fetch_add(n, Relaxed);
         let full = !answer && waiting.saturating_add(n) > self.cap;
@@ -555,10 +578,14 @@ fn parse<S: Service>(
 }
 
 fn flush(sock: &Socket, out: &mut Reply, context: Context, sent: &mut usize) -> Result<bool> {
-    out.flush(|pieces| {
-        let n = match context {
-            Context::Process => sock.send(pieces, false),
-            Context::Softirq => sock.send_bh(pieces),
+    out.flush(|batch| {
+        let n = match (batch, context) {
+            (Batch::Pieces(pieces), Context::Process) => sock.send(pieces, false),
+            (Batch::Pieces(pieces), Context::Softirq) => sock.send_bh(pieces),
+            (Batch::Message(message, from), Context::Process) => sock.send_message(message, from),
+            (Batch::Message(message, from), Context::Softirq) => {
+                sock.send_bh(&[message.bytes().get(from..).unwrap_or(&[])])
+            }
         }?;
         *sent = sent.saturating_add(n);
         Ok(n)
@@ -657,7 +684,7 @@ impl<S: Service> Inner<S> {
         if !conn.late.is_empty() {
             conn.late.take(|data| {
                 conn.late_bytes.fetch_sub(data.len(), Relaxed);
-                self.out.push_owned(data);
+                self.out.push_piece(data);
             });
         }
 
@@ -732,6 +759,40 @@ impl<S: Service> Inner<S> {
             }
             if dry {
                 break;
+            }
+            let Some(live) = self.live.as_mut() else {
+                return Ok(Verdict::Idle);
+            };
+            if !softirq && self.input.is_empty() {
+                if let Some((buffer, want)) = shared.service.sink(&mut live.state) {
+                    match live.sock.recv(buffer, want, false) {
+                        Ok((0, status)) => {
+                            dry = true;
+                            ending = status & ENDING != 0;
+                            self.ended = true;
+                        }
+                        Ok((n, status)) => {
+                            heard = heard.saturating_add(n);
+                            ending = status & ENDING != 0;
+                            dry = n < want && !ending;
+                            let did = shared.service.poured(&mut live.state, &mut self.out, &turn);
+                            budget = budget.saturating_sub(1);
+                            stop = match did.then {
+                                _ if self.out.is_void() => Stop::Close,
+                                Then::Close => Stop::Close,
+                                Then::Pause => Stop::Pause,
+                                _ if budget == 0 => Stop::Budget,
+                                _ => Stop::Starved,
+                            };
+                        }
+                        Err(e) if e == EAGAIN => dry = true,
+                        Err(_) => return Err(Closed::Peer),
+                    }
+                    if dry {
+                        break;
+                    }
+                    continue;
+                }
             }
             let Some(live) = self.live.as_ref() else {
                 return Ok(Verdict::Idle);
@@ -1195,7 +1256,8 @@ impl<S: Service> Shared<S> {
             let why = Refusal::Connections(self.config.max_connections);
             self.service.refused(why, &mut out);
             // What fits; then our end, so that the peer hears it and not a reset.
-            let _ = out.flush(|pieces| sock.send(pieces, false));
+            let mut sent = 0;
+            let _ = flush(&sock, &mut out, Context::Process, &mut sent);
             let _ = sock.shutdown(Half::Send);
             let mut waste = KVVec::with_capacity(4096, GFP_KERNEL)?;
             let _ = sock.recv(&mut waste, 4096, false);

@@ -22,6 +22,7 @@ pub mod file;
 pub mod functions;
 pub mod kthread;
 pub mod listener;
+pub mod message;
 pub mod module;
 pub mod pages;
 pub mod param;

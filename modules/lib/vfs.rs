@@ -39,6 +39,8 @@ use kernel::{
     }, //
 };
 
+use super::message::Message;
+
 /// `struct cred`, never looked into.
 #[repr(C)]
 struct RawCred {
@@ -203,6 +205,14 @@ extern "C" {
         len: usize,
         out: *mut RawPath,
     ) -> c_int;
+    fn virgo_vfs_walk_swift(
+        root: *const RawPath,
+        at: *const RawPath,
+        name: *const u8,
+        len: usize,
+        out: *mut RawPath,
+    ) -> c_int;
+    fn virgo_vfs_swift(at: *const RawPath, what: c_int) -> bool;
     fn virgo_vfs_parent(root: *const RawPath, at: *const RawPath, out: *mut RawPath) -> c_int;
     fn virgo_vfs_stat(at: *const RawPath, out: *mut Stat) -> c_int;
     fn virgo_vfs_statfs(at: *const RawPath, out: *mut StatFs) -> c_int;
@@ -250,7 +260,7 @@ extern "C" {
         dir: *const RawPath,
         name: *const u8,
         len: usize,
-        is_dir: c_int,
+        how: c_int,
     ) -> c_int;
     fn virgo_vfs_remove(root: *const RawPath, at: *const RawPath) -> c_int;
     fn virgo_vfs_rename(
@@ -272,6 +282,12 @@ extern "C" {
     fn virgo_vfs_readlink(at: *const RawPath, buffer: *mut u8, size: usize) -> isize;
     fn virgo_vfs_change(at: *const RawPath, file: *mut RawFile, change: *const Change) -> c_int;
     fn virgo_vfs_read(file: *mut RawFile, buffer: *mut c_void, count: usize, at: u64) -> isize;
+    fn virgo_vfs_read_swift(
+        file: *mut RawFile,
+        buffer: *mut c_void,
+        count: usize,
+        at: u64,
+    ) -> isize;
     fn virgo_vfs_write(file: *mut RawFile, data: *const c_void, count: usize, at: u64) -> isize;
     fn virgo_vfs_readdir(
         file: *mut RawFile,
@@ -394,6 +410,22 @@ impl Drop for Place {
     }
 }
 
+/// What [`Place::is_swift`] is asked about; the shim's numbers.
+#[derive(Clone, Copy)]
+pub enum Swift {
+    /// Walking on, stat, reading.
+    Look = 0,
+    /// Opening for reading.
+    Open = 1,
+    /// Letting go, and closing what was only read.
+    Drop = 2,
+    /// Anything.
+    Change = 3,
+}
+
+/// Flag of [`Place::open`] and [`Place::create`]; open(2)'s O_NONBLOCK.
+pub const SWIFT_OPEN: i32 = 0o4000;
+
 /// Makes a place of what a function has stored in its last argument.
 ///
 /// # Safety
@@ -420,6 +452,20 @@ impl Place {
         // SAFETY: Both places are alive, the name is readable for its length; the function stores
         // a path with references at 0.
         unsafe { place_from(|out| virgo_vfs_walk(&root.0, &self.0, text, len, out)) }
+    }
+
+    /// Whether work of this kind is done here without waiting for a disk, another machine or a
+    /// program; an estimate, see modules/shim/vfs.c. Does not sleep.
+    pub fn is_swift(&self, what: Swift) -> bool {
+        // SAFETY: The place is alive. CAST: a small number.
+        unsafe { virgo_vfs_swift(&self.0, what as c_int) }
+    }
+
+    /// As [`Place::walk`], by what is in memory: `EAGAIN` where that does not know. Does not wait.
+    pub fn walk_swift(&self, root: &Place, entry: &[u8]) -> Result<Self> {
+        let (text, len) = name(entry)?;
+        // SAFETY: As in `walk`.
+        unsafe { place_from(|out| virgo_vfs_walk_swift(&root.0, &self.0, text, len, out)) }
     }
 
     /// The folder this is in; the root's own is the root.
@@ -450,7 +496,7 @@ impl Place {
     }
 
     /// Opens a file or a folder; `flags` are open(2)'s. `ENXIO` for anything else, `ELOOP` for a
-    /// symbolic link.
+    /// symbolic link. With [`SWIFT_OPEN`] a lease is not waited for: `EAGAIN`.
     pub fn open(&self, root: &Place, flags: i32) -> Result<Arc<OpenFile>> {
         let mut file = ptr::null_mut();
         // SAFETY: Both places are alive, `file` writable.
@@ -503,11 +549,13 @@ impl Place {
         to_result(unsafe { virgo_vfs_link(&root.0, &self.0, &old.0, text, len) })
     }
 
-    /// Removes an entry of this folder: a folder, or anything but a folder.
-    pub fn unlink(&self, root: &Place, entry: &[u8], is_dir: bool) -> Result {
+    /// Removes an entry of this folder: a folder, or anything but a folder. With `swift` a file
+    /// whose end takes long is `EAGAIN`.
+    pub fn unlink(&self, root: &Place, entry: &[u8], is_dir: bool, swift: bool) -> Result {
         let (text, len) = name(entry)?;
+        let how = c_int::from(is_dir) | (c_int::from(swift) << 1);
         // SAFETY: As in `link`.
-        to_result(unsafe { virgo_vfs_unlink(&root.0, &self.0, text, len, c_int::from(is_dir)) })
+        to_result(unsafe { virgo_vfs_unlink(&root.0, &self.0, text, len, how) })
     }
 
     /// Removes what is here, by the name it has now.
@@ -666,6 +714,32 @@ impl OpenFile {
         let read = read.min(count);
         // SAFETY: Within the room, and the kernel has written so many.
         unsafe { buffer.inc_len(read) };
+        Ok(read)
+    }
+
+    /// Reads at most `count` bytes at `offset` into a message that is sent later, behind what it
+    /// holds; as [`OpenFile::read_to`]. With `swift` only what is in memory, or `EAGAIN`.
+    pub fn read_message(
+        &self,
+        message: &mut Message,
+        count: usize,
+        offset: u64,
+        swift: bool,
+    ) -> Result<usize> {
+        let room = message.room();
+        let count = count.min(room.len());
+        let to = room.as_mut_ptr().cast();
+        let file = self.file.as_ptr();
+        // SAFETY: The file is open by the invariant; `count` bytes are writable.
+        let read = length(unsafe {
+            if swift {
+                virgo_vfs_read_swift(file, to, count, offset)
+            } else {
+                virgo_vfs_read(file, to, count, offset)
+            }
+        })?;
+        let read = read.min(count);
+        message.grow(read);
         Ok(read)
     }
 

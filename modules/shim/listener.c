@@ -6,10 +6,13 @@
  * written under sk_callback_lock only, so once virgo_sock_detach() has
  * returned no callback will look at the hook again.
  */
+#include <linux/bvec.h>
 #include <linux/export.h>
+#include <linux/gfp.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/jiffies.h>
+#include <linux/mm.h>
 #include <linux/net.h>
 #include <linux/skbuff.h>
 #include <linux/uio.h>
@@ -373,6 +376,66 @@ long virgo_sock_send(struct socket *sock, struct kvec *vec, size_t n,
 }
 EXPORT_SYMBOL_NS_GPL(virgo_sock_send, "VIRGO");
 
+
+/**
+ * virgo_sock_send_pages() - send bytes of pages that are not copied.
+ * @page: of virgo_message_alloc(); the socket takes references of its own, and
+ *	the bytes must not change while it has them.
+ *
+ * Process context.
+ */
+long virgo_sock_send_pages(struct socket *sock, struct page *page, size_t from,
+			   size_t len, int flags)
+{
+	struct msghdr msg = { .msg_flags = flags | MSG_NOSIGNAL | MSG_SPLICE_PAGES };
+	struct bio_vec vec;
+
+	bvec_set_page(&vec, page, len, from);
+	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, &vec, 1, len);
+	return sock_sendmsg(sock, &msg);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_sock_send_pages, "VIRGO");
+
+/**
+ * virgo_message_alloc() - zeroed pages in one run, as struct page.
+ * @data: set to their address.
+ * @room: set to how many bytes they have, @size or more.
+ *
+ * NULL without memory, or for more than one allocation gives. May sleep.
+ */
+struct page *virgo_message_alloc(size_t size, u8 **data, size_t *room)
+{
+	unsigned int order = get_order(size);
+	struct page *page;
+
+	if (!size || order > PAGE_ALLOC_COSTLY_ORDER + 2)
+		return NULL;
+	page = alloc_pages(GFP_KERNEL | __GFP_COMP | __GFP_ZERO | __GFP_NOWARN |
+			   __GFP_NORETRY, order);
+	if (!page)
+		return NULL;
+	*data = page_address(page);
+	*room = PAGE_SIZE << order;
+	return page;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_message_alloc, "VIRGO");
+
+void virgo_message_free(struct page *page)
+{
+	put_page(page);
+}
+EXPORT_SYMBOL_NS_GPL(virgo_message_free, "VIRGO");
+
+/** virgo_message_idle() - nobody else has references on the pages. */
+bool virgo_message_idle(struct page *page)
+{
+	/* What others read of them is over before we write. */
+	if (folio_ref_count(page_folio(page)) != 1)
+		return false;
+	smp_mb();
+	return true;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_message_idle, "VIRGO");
 
 static int virgo_read_actor(read_descriptor_t *desc, struct sk_buff *skb,
 			    unsigned int offset, size_t len)

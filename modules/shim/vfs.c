@@ -15,7 +15,9 @@
 #include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
+#include <linux/fsnotify.h>
 #include <linux/jiffies.h>
+#include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
@@ -27,6 +29,7 @@
 #include <linux/stat.h>
 #include <linux/statfs.h>
 #include <linux/uidgid.h>
+#include <linux/uio.h>
 #include <linux/wait.h>
 #include <linux/xattr.h>
 
@@ -147,6 +150,89 @@ int virgo_vfs_walk(const struct path *root, const struct path *at,
 	return 0;
 }
 EXPORT_SYMBOL_NS_GPL(virgo_vfs_walk, "VIRGO");
+
+/* All that it holds is in memory: nothing is waited for but that. */
+static bool in_memory(const struct super_block *sb)
+{
+	return sb->s_magic == TMPFS_MAGIC;
+}
+
+/**
+ * virgo_vfs_swift - whether work at a place is done without waiting for a disk,
+ * another machine or a program.
+ * @what: VIRGO_SWIFT_*.
+ *
+ * An estimate: what it says yes to may still wait, but only for what is seldom
+ * and short. Does not sleep.
+ */
+bool virgo_vfs_swift(const struct path *at, int what)
+{
+	const struct super_block *sb = at->dentry->d_sb;
+	struct inode *inode = d_inode(at->dentry);
+
+	/* A virus scanner may have to be asked. */
+	if (fsnotify_sb_has_priority_watchers((struct super_block *)sb,
+					      FSNOTIFY_PRIO_CONTENT))
+		return false;
+	switch (sb->s_magic) {
+	case TMPFS_MAGIC:
+		break;
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+		if (what == VIRGO_SWIFT_CHANGE)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	if (what == VIRGO_SWIFT_CHANGE || what == VIRGO_SWIFT_OPEN)
+		/* A lease would have to be given back first. */
+		return !READ_ONCE(inode->i_flctx) && !IS_ENCRYPTED(inode) &&
+		       !IS_VERITY(inode);
+	if (what == VIRGO_SWIFT_DROP)
+		/* Whoever lets the last go frees what it was of. */
+		return inode->i_nlink && !d_unhashed(at->dentry);
+	return true;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_vfs_swift, "VIRGO");
+
+/**
+ * virgo_vfs_walk_swift - as virgo_vfs_walk(), from memory alone: -EAGAIN where
+ * that does not know.
+ */
+int virgo_vfs_walk_swift(const struct path *root, const struct path *at,
+			 const char *name, size_t len, struct path *out)
+{
+	struct qstr q = QSTR_LEN(name, len);
+	struct dentry *dentry;
+	int ret;
+
+	if (in_memory(at->dentry->d_sb))
+		return virgo_vfs_walk(root, at, name, len, out);
+	ret = folder_within(root, at);
+	if (ret)
+		return ret;
+	rcu_read_lock();
+	ret = inode_permission(mnt_idmap(at->mnt), d_inode(at->dentry),
+			       MAY_EXEC | MAY_NOT_BLOCK);
+	rcu_read_unlock();
+	if (ret)
+		return ret == -ECHILD ? -EAGAIN : ret;
+	dentry = try_lookup_noperm(&q, at->dentry);
+	if (IS_ERR(dentry))
+		return PTR_ERR(dentry);
+	if (!dentry)
+		return -EAGAIN;
+	if (d_is_negative(dentry) || (dentry->d_flags & DCACHE_OP_REVALIDATE)) {
+		dput(dentry);
+		return -EAGAIN;
+	}
+	out->mnt = mntget(at->mnt);
+	out->dentry = dentry;
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_vfs_walk_swift, "VIRGO");
 
 /**
  * virgo_vfs_parent - the folder that @at is in; @root is its own.
@@ -281,9 +367,16 @@ static int open_it(const struct path *at, int flags, struct file **out)
 {
 	struct file *file;
 
-	file = dentry_open(at, (flags & OPEN_FLAGS) | O_LARGEFILE, current_cred());
+	/* With O_NONBLOCK a lease that would be waited for is -EAGAIN. */
+	file = dentry_open(at, (flags & (OPEN_FLAGS | O_NONBLOCK)) | O_LARGEFILE,
+			   current_cred());
 	if (IS_ERR(file))
 		return PTR_ERR(file);
+	if (flags & O_NONBLOCK) {
+		spin_lock(&file->f_lock);
+		file->f_flags &= ~O_NONBLOCK;
+		spin_unlock(&file->f_lock);
+	}
 	*out = file;
 	return 0;
 }
@@ -368,6 +461,9 @@ int virgo_vfs_create(const struct path *root, const struct path *dir,
 	}
 	if (d_is_positive(new.dentry)) {
 		ret = flags & O_EXCL ? -EEXIST : 0;
+		/* To empty what is there may take long. */
+		if (!ret && (flags & O_NONBLOCK) && (flags & O_TRUNC))
+			ret = -EAGAIN;
 	} else {
 		ret = vfs_create(idmap, new.dentry, mode & S_IALLUGO, NULL);
 		made = !ret;
@@ -551,12 +647,16 @@ static int remove_entry(const struct path *dir, struct dentry *dentry, int is_di
 	return vfs_unlink(idmap, d_inode(dir->dentry), dentry, NULL);
 }
 
+/* The end of a file as long as this takes some time. */
+#define LONG_FILE (1 << 20)
+
 /**
- * virgo_vfs_unlink - remove a name of a folder: of a folder with @is_dir, else
- * of anything else.
+ * virgo_vfs_unlink - remove a name of a folder: with VIRGO_UNLINK_FOLDER in
+ * @how of a folder, else of anything else; with VIRGO_UNLINK_SWIFT a long file
+ * is -EAGAIN.
  */
 int virgo_vfs_unlink(const struct path *root, const struct path *dir,
-		     const char *name, size_t len, int is_dir)
+		     const char *name, size_t len, int how)
 {
 	struct qstr q = QSTR_LEN(name, len);
 	struct dentry *dentry;
@@ -575,7 +675,11 @@ int virgo_vfs_unlink(const struct path *root, const struct path *dir,
 	} else {
 		/* The file's end, which may take long, comes after the unlock. */
 		inode = igrab(d_inode(dentry));
-		ret = remove_entry(dir, dentry, is_dir);
+		if ((how & VIRGO_UNLINK_SWIFT) && inode &&
+		    i_size_read(inode) > LONG_FILE)
+			ret = -EAGAIN;
+		else
+			ret = remove_entry(dir, dentry, how & VIRGO_UNLINK_FOLDER);
 		end_removing(dentry);
 		iput(inode);
 	}
@@ -824,6 +928,37 @@ ssize_t virgo_vfs_read(struct file *file, void *buffer, size_t count, u64 at)
 	return kernel_read(file, buffer, count, &pos);
 }
 EXPORT_SYMBOL_NS_GPL(virgo_vfs_read, "VIRGO");
+
+/**
+ * virgo_vfs_read_swift - as virgo_vfs_read(), of what is in memory already:
+ * -EAGAIN where that is not all.
+ */
+ssize_t virgo_vfs_read_swift(struct file *file, void *buffer, size_t count, u64 at)
+{
+	struct kvec vec = { .iov_base = buffer, .iov_len = count };
+	struct inode *inode = file_inode(file);
+	struct iov_iter iter;
+	struct kiocb kiocb;
+	ssize_t ret;
+
+	if (in_memory(inode->i_sb))
+		return virgo_vfs_read(file, buffer, count, at);
+	if (at > LLONG_MAX || !(file->f_mode & FMODE_READ) ||
+	    !(file->f_mode & FMODE_NOWAIT) || !S_ISREG(inode->i_mode) ||
+	    !file->f_op->read_iter || count > MAX_RW_COUNT)
+		return -EAGAIN;
+	init_sync_kiocb(&kiocb, file);
+	kiocb.ki_pos = at;
+	kiocb.ki_flags |= IOCB_NOWAIT;
+	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, count);
+	ret = vfs_iocb_iter_read(file, &kiocb, &iter);
+	if (ret < 0)
+		return ret == -EOPNOTSUPP ? -EAGAIN : ret;
+	if (ret < count && at + ret < i_size_read(inode))
+		return -EAGAIN;
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_vfs_read_swift, "VIRGO");
 
 /**
  * virgo_vfs_write - pwrite(2) from kernel memory.

@@ -15,7 +15,8 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        Arc, //
+        Arc,
+        Mutex, //
     }, //
 };
 
@@ -23,6 +24,7 @@ use crate::{
     errno,
     lib::{
         listener::Addr,
+        message::Messages,
         vfs::{
             Credentials,
             Place, //
@@ -76,6 +78,62 @@ pub(crate) struct Counters {
     pub(crate) written: Atomic<u64>,
 }
 
+/// The most buffers that are kept of each kind.
+const KEPT: usize = 16;
+
+/// Buffers of this many bytes are kept.
+const KEPT_SIZES: core::ops::RangeInclusive<usize> = 4097..=(128 << 10);
+
+/// Buffers of long requests that are used again: the kernel zeroes each new one, which is as dear
+/// as filling it.
+#[pin_data]
+pub(crate) struct Frames {
+    #[pin]
+    free: Mutex<KVec<KVVec<u8>>>,
+}
+
+impl Frames {
+    fn new() -> Result<Arc<Self>> {
+        let free = KVec::with_capacity(KEPT, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Frames {
+                free <- kernel::new_mutex!(free),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// An empty buffer with room for `size` bytes. `ENOMEM`. May sleep.
+    pub(crate) fn take(&self, size: usize) -> Result<KVVec<u8>> {
+        if KEPT_SIZES.contains(&size) {
+            let mut free = self.free.lock();
+            let found = free.iter().rposition(|frame| frame.capacity() >= size);
+            if let Some(frame) = found.and_then(|at| free.remove(at).ok()) {
+                return Ok(frame);
+            }
+        }
+        Ok(KVVec::with_capacity(size, GFP_KERNEL)?)
+    }
+
+    /// Keeps a buffer for the next request.
+    pub(crate) fn give(&self, mut frame: KVVec<u8>) {
+        if !KEPT_SIZES.contains(&frame.capacity()) {
+            return;
+        }
+        frame.clear();
+        let mut free = self.free.lock();
+        let old = if free.len() >= KEPT {
+            free.remove(0).ok()
+        } else {
+            None
+        };
+        // There is room for it, made at the start.
+        let _ = free.push(frame, GFP_KERNEL);
+        drop(free);
+        drop(old);
+    }
+}
+
 /// The served folder.
 pub(crate) struct Export {
     pub(crate) root: Place,
@@ -90,6 +148,10 @@ pub(crate) struct Export {
     bytes: Atomic<usize>,
     waiting: Atomic<u32>,
     pub(crate) counters: Counters,
+    /// For long requests.
+    pub(crate) frames: Arc<Frames>,
+    /// For the data of files.
+    pub(crate) messages: Arc<Messages>,
 }
 
 /// The address that a peer has.
@@ -150,6 +212,8 @@ impl Export {
             handles: Atomic::new(0),
             bytes: Atomic::new(0),
             waiting: Atomic::new(0),
+            frames: Frames::new()?,
+            messages: Messages::new(KEPT)?,
             counters: Counters {
                 requests: Atomic::new(0),
                 errors: Atomic::new(0),

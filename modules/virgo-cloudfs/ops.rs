@@ -14,12 +14,18 @@ use kernel::{
 use crate::{
     errno,
     export::RoomTicket,
-    lib::vfs::{
-        Change,
-        LockKind,
-        Place,
-        Range,
-        Stat, //
+    lib::{
+        listener::Bytes,
+        vfs::{
+            Change,
+            LockKind,
+            OpenFile,
+            Place,
+            Range,
+            Stat,
+            Swift,
+            SWIFT_OPEN, //
+        }, //
     },
     proto::p9::{
         self,
@@ -81,26 +87,71 @@ pub(crate) struct Job {
     /// By which the session knows it.
     pub(crate) number: u64,
     /// For the message.
-    pub(crate) _room: RoomTicket,
+    pub(crate) room: RoomTicket,
+}
+
+/// What a client is told.
+pub(crate) enum Answer {
+    /// Something short.
+    Short(KVVec<u8>),
+    /// Data of a file, in pages of its own.
+    Long(Arc<dyn Bytes>),
+}
+
+impl Answer {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Answer::Short(bytes) => bytes,
+            Answer::Long(bytes) => bytes.bytes(),
+        }
+    }
 }
 
 /// The answer to a message.
-pub(crate) fn answer(session: &Arc<Session>, job: &Job) -> KVVec<u8> {
-    let counters = &session.export.counters;
-    // Relaxed: statistics.
-    counters.requests.fetch_add(1, Relaxed);
+pub(crate) fn answer(session: &Arc<Session>, job: &Job) -> Answer {
     let tag = p9::header(&job.frame).map_or(p9::NOTAG, |header| header.tag);
     let result = match p9::parse(&job.frame) {
         Ok((tag, request)) => {
-            let credentials = &session.user.credentials;
-            credentials.run(|| Call { session, job, tag }.run(&request))
+            let call = Call {
+                session,
+                number: job.number,
+                tag,
+                swift: false,
+            };
+            session.user.credentials.run(|| call.run(&request))
         }
         Err(p9::Malformed::UnknownType(_)) => Err(errno::eopnotsupp()),
         Err(_) => Err(EINVAL),
     };
+    told(session, tag, result)
+}
+
+/// The answer to a message that is worked on without waiting for a disk, a lock or anybody; `None`
+/// where that can't be, and then nothing has been done.
+pub(crate) fn at_once(session: &Arc<Session>, frame: &[u8]) -> Option<Answer> {
+    let (tag, request) = p9::parse(frame).ok()?;
+    let call = Call {
+        session,
+        number: 0,
+        tag,
+        swift: true,
+    };
+    if !call.is_swift(&request) {
+        return None;
+    }
+    match session.user.credentials.run(|| call.run(&request)) {
+        Err(error) if error == EAGAIN => None,
+        result => Some(told(session, tag, result)),
+    }
+}
+
+fn told(session: &Session, tag: u16, result: Result<Answer>) -> Answer {
+    let counters = &session.export.counters;
+    // Relaxed: statistics.
+    counters.requests.fetch_add(1, Relaxed);
     result.unwrap_or_else(|error| {
         counters.errors.fetch_add(1, Relaxed);
-        failure(tag, errno::told(error))
+        Answer::Short(failure(tag, errno::told(error)))
     })
 }
 
@@ -238,16 +289,69 @@ fn patch(buffer: &mut KVVec<u8>, held: Option<usize>, next: u64) {
 
 struct Call<'a> {
     session: &'a Arc<Session>,
-    job: &'a Job,
+    /// By which the session knows the request.
+    number: u64,
     tag: u16,
+    /// In the listener's own worker: nothing is waited for, `EAGAIN` instead.
+    swift: bool,
 }
 
 impl Call<'_> {
-    fn small(&self, kind: u8, fill: impl FnOnce(&mut Writer<'_>)) -> Result<KVVec<u8>> {
-        small(kind, self.tag, fill)
+    /// Whether the request can be worked on without waiting, as far as one can tell.
+    fn is_swift(&self, request: &Request<'_>) -> bool {
+        let at = |fid: u32, what: Swift| {
+            let fid = self.session.fid(fid);
+            fid.is_ok_and(|fid| fid.place.is_swift(what))
+        };
+        match *request {
+            Request::GetAttr { fid, .. } => at(fid, Swift::Look),
+            Request::Walk { fid, newfid, names } => {
+                fid != newfid && at(fid, Swift::Look) && names.iter().all(|name| name != b"..")
+            }
+            Request::Lopen { fid, flags } => {
+                let reads = flags & p9::open::ACCMODE == p9::open::RDONLY;
+                let what = if reads { Swift::Open } else { Swift::Change };
+                flags & p9::open::TRUNC == 0 && at(fid, what)
+            }
+            Request::Read { fid, .. } => at(fid, Swift::Look),
+            Request::Clunk { fid } => self.session.fid(fid).is_ok_and(|fid| {
+                let idle = match &fid.used {
+                    Use::Idle | Use::Value(_) => true,
+                    Use::Open(_) => !fid.writable || fid.place.is_swift(Swift::Change),
+                    Use::NewValue(_) => false,
+                };
+                idle && fid.place.is_swift(Swift::Drop)
+            }),
+            Request::Write { fid, .. }
+            | Request::Lcreate { fid, .. }
+            | Request::StatFs { fid }
+            | Request::Readdir { fid, .. } => at(fid, Swift::Change),
+            Request::SetAttr { fid, ref change } => {
+                change.valid & p9::SET_SIZE == 0 && at(fid, Swift::Change)
+            }
+            Request::Mkdir { dfid, .. }
+            | Request::Symlink { dfid, .. }
+            | Request::UnlinkAt { dfid, .. } => at(dfid, Swift::Change),
+            _ => false,
+        }
     }
 
-    fn done(&self, kind: u8) -> Result<KVVec<u8>> {
+    fn small(&self, kind: u8, fill: impl FnOnce(&mut Writer<'_>)) -> Result<Answer> {
+        small(kind, self.tag, fill).map(Answer::Short)
+    }
+
+    /// Open flags for a call that waits or does not.
+    fn open_flags(&self, flags: u32) -> i32 {
+        // CAST: small flags.
+        let flags = (flags & OPEN_FLAGS) as i32;
+        if self.swift {
+            flags | SWIFT_OPEN
+        } else {
+            flags
+        }
+    }
+
+    fn done(&self, kind: u8) -> Result<Answer> {
         self.small(kind, |_| ())
     }
 
@@ -266,7 +370,7 @@ impl Call<'_> {
         Fid::new(&self.session.export, place, used, writable)
     }
 
-    fn run(&self, request: &Request<'_>) -> Result<KVVec<u8>> {
+    fn run(&self, request: &Request<'_>) -> Result<Answer> {
         let session = self.session;
         let kind = request.kind();
         match *request {
@@ -395,13 +499,14 @@ impl Call<'_> {
                     return Err(EINVAL);
                 }
                 let is_dir = flags & p9::AT_REMOVEDIR != 0;
-                dir.place.unlink(self.root(), entry(name)?, is_dir)?;
+                let name = entry(name)?;
+                dir.place.unlink(self.root(), name, is_dir, self.swift)?;
                 self.done(kind)
             }
         }
     }
 
-    fn attach(&self, fid: u32, afid: u32, aname: &[u8]) -> Result<KVVec<u8>> {
+    fn attach(&self, fid: u32, afid: u32, aname: &[u8]) -> Result<Answer> {
         if afid != p9::NOFID {
             return Err(EINVAL);
         }
@@ -412,7 +517,7 @@ impl Call<'_> {
         self.small(kind::ATTACH, |w| w.qid(&qid_of(&stat)))
     }
 
-    fn walk(&self, fid: u32, newfid: u32, names: &Names<'_>) -> Result<KVVec<u8>> {
+    fn walk(&self, fid: u32, newfid: u32, names: &Names<'_>) -> Result<Answer> {
         let from = self.session.fid(fid)?;
         let mut place = from.place.clone();
         let mut qids = [Qid::default(); p9::MAX_WALK];
@@ -420,7 +525,13 @@ impl Call<'_> {
         for (name, slot) in names.iter().zip(qids.iter_mut()) {
             let step = match name {
                 b".." => place.parent(self.root()),
-                name => entry(name).and_then(|name| place.walk(self.root(), name)),
+                name => entry(name).and_then(|name| {
+                    if self.swift {
+                        place.walk_swift(self.root(), name)
+                    } else {
+                        place.walk(self.root(), name)
+                    }
+                }),
             };
             let step = step.and_then(|place| Ok((qid_at(&place)?, place)));
             match step {
@@ -429,6 +540,7 @@ impl Call<'_> {
                     place = next;
                     walked = walked.saturating_add(1);
                 }
+                Err(error) if self.swift && error == EAGAIN => return Err(EAGAIN),
                 // What was reached is told; only where that is nothing is it an error.
                 Err(error) if walked == 0 => return Err(error),
                 Err(_) => break,
@@ -451,7 +563,7 @@ impl Call<'_> {
         })
     }
 
-    fn open(&self, fid: u32, flags: u32) -> Result<KVVec<u8>> {
+    fn open(&self, fid: u32, flags: u32) -> Result<Answer> {
         let old = self.session.fid(fid)?;
         if !matches!(old.used, Use::Idle) {
             return Err(EBADF);
@@ -460,9 +572,7 @@ impl Call<'_> {
         if writable || flags & p9::open::TRUNC != 0 {
             self.may_change()?;
         }
-        // CAST: small flags.
-        let flags = (flags & OPEN_FLAGS) as i32;
-        let file = old.place.open(self.root(), flags)?;
+        let file = old.place.open(self.root(), self.open_flags(flags))?;
         let qid = qid_at(&old.place)?;
         let new = self.new_fid(old.place.clone(), Use::Open(file), writable)?;
         self.session.replace(fid, &old, new)?;
@@ -473,7 +583,7 @@ impl Call<'_> {
         })
     }
 
-    fn create(&self, fid: u32, name: &[u8], flags: u32, mode: u32) -> Result<KVVec<u8>> {
+    fn create(&self, fid: u32, name: &[u8], flags: u32, mode: u32) -> Result<Answer> {
         let old = self.session.fid(fid)?;
         if !matches!(old.used, Use::Idle) {
             return Err(EBADF);
@@ -483,8 +593,7 @@ impl Call<'_> {
         let (place, file) = old.place.create(
             self.root(),
             entry(name)?,
-            // CAST: small flags.
-            (flags & OPEN_FLAGS) as i32,
+            self.open_flags(flags),
             permissions(mode),
         )?;
         let qid = qid_at(&place)?;
@@ -509,7 +618,7 @@ impl Call<'_> {
         kind: u8,
         count: usize,
         fill: impl FnOnce(&mut KVVec<u8>) -> Result,
-    ) -> Result<KVVec<u8>> {
+    ) -> Result<Answer> {
         let length = count.checked_add(p9::DATA_HEAD).ok_or(EINVAL)?;
         let _room = self.session.export.room(length)?;
         let mut buffer = KVVec::with_capacity(length, GFP_KERNEL)?;
@@ -520,19 +629,42 @@ impl Call<'_> {
         let head = p9::data_head(kind, self.tag, filled).ok_or(EINVAL)?;
         let place = buffer.as_mut_slice().get_mut(..p9::DATA_HEAD);
         place.ok_or(EINVAL)?.copy_from_slice(&head);
-        Ok(buffer)
+        Ok(Answer::Short(buffer))
     }
 
-    fn read(&self, fid: u32, offset: u64, count: u32) -> Result<KVVec<u8>> {
+    /// An answer with a file's data, which is read to where the socket sends it from.
+    fn file_data(&self, file: &OpenFile, count: usize, offset: u64) -> Result<Answer> {
+        let length = count.checked_add(p9::DATA_HEAD).ok_or(EINVAL)?;
+        let _room = self.session.export.room(length)?;
+        let mut lent = self.session.export.messages.take(length)?;
+        let message = lent.fill().ok_or(ENOMEM)?;
+        message.grow(p9::DATA_HEAD);
+        let read = file.read_message(message, count, offset, self.swift)?;
+        let kind = kind::READ.saturating_add(1);
+        let head = p9::data_head(kind, self.tag, read).ok_or(EINVAL)?;
+        let place = message.bytes_mut().get_mut(..p9::DATA_HEAD);
+        place.ok_or(EINVAL)?.copy_from_slice(&head);
+        Ok(Answer::Long(Arc::new(lent, GFP_KERNEL)?))
+    }
+
+    fn read(&self, fid: u32, offset: u64, count: u32) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
         let count = self.bounded(count)?;
         match &fid.used {
-            Use::Open(file) => self.data(kind::READ, count, |buffer| {
-                let read = file.read_to(buffer, count, offset)?;
+            Use::Open(file) => {
+                let answer = match self.file_data(file, count, offset) {
+                    // Longer than one run of pages, or there is none.
+                    Err(error) if error == ENOMEM && self.swift => Err(EAGAIN),
+                    Err(error) if error == ENOMEM => self.data(kind::READ, count, |buffer| {
+                        file.read_to(buffer, count, offset).map(drop)
+                    }),
+                    other => other,
+                }?;
                 let counter = &self.session.export.counters.read;
+                let read = answer.bytes().len().saturating_sub(p9::DATA_HEAD);
                 counter.fetch_add(read as u64, Relaxed); // CAST: usize fits u64.
-                Ok(())
-            }),
+                Ok(answer)
+            }
             Use::Value(value) => {
                 let rest = usize::try_from(offset)
                     .ok()
@@ -547,7 +679,7 @@ impl Call<'_> {
         }
     }
 
-    fn write(&self, fid: u32, offset: u64, data: &[u8]) -> Result<KVVec<u8>> {
+    fn write(&self, fid: u32, offset: u64, data: &[u8]) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
         let written = match &fid.used {
             Use::Open(file) => {
@@ -573,7 +705,7 @@ impl Call<'_> {
         self.small(kind::WRITE, |w| w.u32(written))
     }
 
-    fn clunk(&self, fid: u32) -> Result<KVVec<u8>> {
+    fn clunk(&self, fid: u32) -> Result<Answer> {
         let fid = self.session.remove(fid)?;
         if let Use::NewValue(value) = &fid.used {
             self.may_change()?;
@@ -592,7 +724,7 @@ impl Call<'_> {
         self.done(kind::CLUNK)
     }
 
-    fn readlink(&self, fid: u32) -> Result<KVVec<u8>> {
+    fn readlink(&self, fid: u32) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
         let mut text = KVVec::from_elem(0, LINK_MAX, GFP_KERNEL)?;
         let length = fid.place.readlink(&mut text)?;
@@ -606,10 +738,10 @@ impl Call<'_> {
         let mut w = Writer::new(&mut buffer, kind, self.tag);
         w.string(text);
         w.finish().map_err(|_| errno::emsgsize())?;
-        Ok(buffer)
+        Ok(Answer::Short(buffer))
     }
 
-    fn readdir(&self, fid: u32, offset: u64, count: u32) -> Result<KVVec<u8>> {
+    fn readdir(&self, fid: u32, offset: u64, count: u32) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
         let file = fid.file()?;
         let count = self.bounded(count)?.min(FOLDER_MAX);
@@ -673,7 +805,7 @@ impl Call<'_> {
         })
     }
 
-    fn xattr_walk(&self, fid: u32, newfid: u32, name: &[u8]) -> Result<KVVec<u8>> {
+    fn xattr_walk(&self, fid: u32, newfid: u32, name: &[u8]) -> Result<Answer> {
         let from = self.session.fid(fid)?;
         let name = c_string(name)?;
         let get = |buffer: &mut [u8]| {
@@ -701,7 +833,7 @@ impl Call<'_> {
         self.small(kind::XATTRWALK, |w| w.u64(size as u64))
     }
 
-    fn xattr_create(&self, fid: u32, name: &[u8], size: u64, flags: u32) -> Result<KVVec<u8>> {
+    fn xattr_create(&self, fid: u32, name: &[u8], size: u64, flags: u32) -> Result<Answer> {
         let old = self.session.fid(fid)?;
         self.may_change()?;
         let size = usize::try_from(size).map_err(|_| E2BIG)?;
@@ -732,7 +864,7 @@ impl Call<'_> {
         Ok(Range::new(kind, lock.start, lock.length, pid))
     }
 
-    fn lock(&self, fid: u32, lock: &Lock<'_>) -> Result<KVVec<u8>> {
+    fn lock(&self, fid: u32, lock: &Lock<'_>) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
         let file = fid.file()?;
         let range = Self::range(lock)?;
@@ -744,13 +876,13 @@ impl Call<'_> {
                 let mut steps = 0_u32;
                 while result == Err(EAGAIN)
                     && steps < LOCK_STEPS
-                    && self.session.is_wanted(self.job.number)
+                    && self.session.is_wanted(self.number)
                 {
                     result = file.lock(&owner, &range, LOCK_STEP_MS);
                     steps = steps.saturating_add(1);
                 }
                 // Nobody hears that it was granted, so it is not.
-                if result.is_ok() && !self.session.is_wanted(self.job.number) {
+                if result.is_ok() && !self.session.is_wanted(self.number) {
                     let none = Range::new(LockKind::None, lock.start, lock.length, range.pid);
                     file.lock(&owner, &none, 0)?;
                 }
@@ -764,7 +896,7 @@ impl Call<'_> {
         self.small(kind::LOCK, |w| w.u8(status))
     }
 
-    fn get_lock(&self, fid: u32, lock: &Lock<'_>) -> Result<KVVec<u8>> {
+    fn get_lock(&self, fid: u32, lock: &Lock<'_>) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
         let mut range = Self::range(lock)?;
         // Linux's client asks with this kind, whatever it wants to set: then any lock is in the way.

@@ -2,10 +2,11 @@
 
 //! The port: tells 9P and text apart, cuts messages out of the stream, has them worked on.
 //!
-//! Nothing that touches a file is done in the listener's own worker. Each request is a work item
-//! on a per-CPU queue: on an idle machine it runs in the same thread, right after the listener's
-//! turn; if it sleeps, the kernel lets the next one begin, so a request that blocks holds up
-//! nobody. Answers go out as they come, in any order; 9P has tags for that, and a line of text is
+//! In the listener's own worker only that is done which waits for nothing: what the dentry and page
+//! caches know, and work on a tmpfs (`ops::at_once`). Each other request is a work item on a per-CPU
+//! queue: on an idle machine it runs in the same thread, right after the listener's turn; if it
+//! sleeps, the kernel lets the next one begin, so a request that blocks holds up nobody. Answers go
+//! out as they come, in any order; 9P has tags for that, and a line of text is
 //! only looked at when the one before it is answered.
 
 use kernel::{
@@ -35,6 +36,7 @@ use crate::{
     },
     ops::{
         self,
+        Answer,
         Job, //
     },
     proto::p9::{
@@ -135,6 +137,28 @@ impl Service for Door {
         }
     }
 
+    fn sink<'a>(&self, client: &'a mut Client) -> Option<(&'a mut KVVec<u8>, usize)> {
+        match &mut client.speech {
+            Speech::Nine(Nine {
+                part: Some(part), ..
+            }) => {
+                let missing = part.size.saturating_sub(part.frame.len());
+                Some((&mut part.frame, missing))
+            }
+            _ => None,
+        }
+    }
+
+    fn poured(&self, client: &mut Client, out: &mut Reply, turn: &Turn<'_, Self>) -> Consumed {
+        if let Speech::Nine(nine) = &mut client.speech {
+            let done = nine.part.take_if(|part| part.frame.len() >= part.size);
+            if let Some(part) = done {
+                self.whole(&nine.session, part.frame, part.room, out, turn);
+            }
+        }
+        Consumed::done(0)
+    }
+
     fn refused(&self, why: Refusal, out: &mut Reply) {
         use core::fmt::Write;
         // Read by people; a 9P client sees the connection end. A full reply ends it anyway.
@@ -178,21 +202,9 @@ impl Door {
                 Consumed::take(taken, 0)
             };
         }
-        if let Some(part) = nine.part.as_mut() {
-            let missing = part.size.saturating_sub(part.frame.len());
-            let (front, _) = data.split_at_checked(missing).unwrap_or((data, &[]));
-            // Within what was reserved.
-            if part.frame.extend_from_slice(front, GFP_KERNEL).is_err() {
-                return Consumed::close(data.len());
-            }
-            if part.frame.len() < part.size {
-                return Consumed::take(front.len(), 0);
-            }
-            let taken = front.len();
-            if let Some(part) = nine.part.take() {
-                self.dispatch(&nine.session, part.frame, part.room, turn);
-            }
-            return Consumed::done(taken);
+        if nine.part.is_some() {
+            // Its rest goes where `sink` says.
+            return Consumed::close(data.len());
         }
         if nine.session.park(|| turn.responder()) {
             return Consumed::pause(0);
@@ -217,8 +229,11 @@ impl Door {
         if whole.is_none() && size <= WHOLE_MAX {
             return Consumed::more();
         }
+        if whole.is_some_and(|whole| self.now(&nine.session, whole, out)) {
+            return Consumed::done(size);
+        }
         let made = self.export.room(size).and_then(|room| {
-            let frame = KVVec::with_capacity(size, GFP_KERNEL)?;
+            let frame = self.export.frames.take(size)?;
             Ok((room, frame))
         });
         let (room, mut frame) = match made {
@@ -239,6 +254,37 @@ impl Door {
         }
         self.dispatch(&nine.session, frame, room, turn);
         Consumed::done(size)
+    }
+
+    /// Answers a message now, if that is sure not to wait. Otherwise it is still to be worked on.
+    fn now(&self, session: &Arc<Session>, frame: &[u8], out: &mut Reply) -> bool {
+        // Of two with one tag the second is refused.
+        let tag = p9::header(frame).map_or(p9::NOTAG, |header| header.tag);
+        if session.msize() == 0 || session.is_flying(tag) {
+            return false;
+        }
+        match ops::at_once(session, frame) {
+            None => return false,
+            Some(Answer::Short(bytes)) => out.push(&bytes),
+            Some(Answer::Long(bytes)) => out.push_shared(bytes),
+        }
+        true
+    }
+
+    /// A message that came in parts is whole.
+    fn whole(
+        &self,
+        session: &Arc<Session>,
+        frame: KVVec<u8>,
+        room: RoomTicket,
+        out: &mut Reply,
+        turn: &Turn<'_, Self>,
+    ) {
+        if self.now(session, &frame, out) {
+            self.export.frames.give(frame);
+        } else {
+            self.dispatch(session, frame, room, turn);
+        }
     }
 
     /// Has a message worked on.
@@ -268,19 +314,24 @@ impl Door {
         let job = Job {
             frame,
             number,
-            _room: room,
+            room,
         };
         let (worker, responder) = (session.clone(), turn.responder());
         let spawned = self.jobs.spawn(move || {
             let answer = ops::answer(&worker, &job);
             // Given back before the client can ask for the next.
-            let number = job.number;
-            drop(job);
+            let Job {
+                frame,
+                number,
+                room,
+            } = job;
+            drop(room);
+            worker.export.frames.give(frame);
             worker.finish(number, responder, answer);
         });
         if let Err(error) = spawned {
             let answer = ops::failure(tag, errno::told(error));
-            session.finish(number, turn.responder(), answer);
+            session.finish(number, turn.responder(), Answer::Short(answer));
         }
     }
 

@@ -28,6 +28,7 @@ use crate::{
             Place, //
         }, //
     },
+    ops::Answer,
     server::Door,
 };
 
@@ -217,6 +218,12 @@ impl Session {
         true
     }
 
+    /// Whether a request with this tag is under way.
+    pub(crate) fn is_flying(&self, tag: u16) -> bool {
+        let state = self.state.lock();
+        state.flying.iter().any(|flight| flight.tag == tag)
+    }
+
     /// A request begins; its number. `EBUSY` if one with this tag is under way.
     pub(crate) fn begin(&self, tag: u16) -> Result<u64> {
         let mut state = self.state.lock();
@@ -236,7 +243,7 @@ impl Session {
     }
 
     /// A request is done: answers it, unless it has been flushed.
-    pub(crate) fn finish(&self, number: u64, responder: Responder<Door>, answer: KVVec<u8>) {
+    pub(crate) fn finish(&self, number: u64, responder: Responder<Door>, answer: Answer) {
         let mut state = self.state.lock();
         let at = state
             .flying
@@ -252,7 +259,10 @@ impl Session {
                 }
                 // Under the lock, so that a flush that does not find it comes after it. Without
                 // memory the connection closes.
-                let _ = responder.answer(answer);
+                let _ = match answer {
+                    Answer::Short(bytes) => responder.answer(bytes),
+                    Answer::Long(bytes) => responder.answer_shared(bytes),
+                };
                 if state.flying.len() <= MAX_FLYING / 2 {
                     state.parked.take()
                 } else {

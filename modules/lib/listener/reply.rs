@@ -3,6 +3,7 @@
 //! What a service answers, until the socket has taken it.
 
 use super::super::copy::copy_short;
+use super::super::message::Message;
 use super::ready::CHUNK;
 use super::sock::MAX_PIECES;
 use kernel::alloc::Flags;
@@ -16,10 +17,23 @@ use kernel::sync::Arc;
 pub trait Bytes: Send + Sync {
     /// The bytes.
     fn bytes(&self) -> &[u8];
+
+    /// The same bytes, where they are in pages that a socket can have without copying them.
+    fn message(&self) -> Option<&Message> {
+        None
+    }
+}
+
+/// What is sent at once.
+pub(super) enum Batch<'a> {
+    /// Pieces, which are copied.
+    Pieces(&'a [&'a [u8]]),
+    /// A message from this byte on, which is not.
+    Message(&'a Message, usize),
 }
 
 /// A piece which is not copied into the tail.
-enum Piece {
+pub(super) enum Piece {
     Owned(KVVec<u8>),
     Shared(Arc<dyn Bytes>),
 }
@@ -29,6 +43,18 @@ impl Piece {
         match self {
             Piece::Owned(v) => v.as_slice(),
             Piece::Shared(s) => s.bytes(),
+        }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn message(&self) -> Option<&Message> {
+        match self {
+            Piece::Owned(_) => None,
+            Piece::Shared(s) => s.message(),
         }
     }
 }
@@ -158,7 +184,7 @@ impl Reply {
         Ok(())
     }
 
-    fn push_piece(&mut self, piece: Piece) {
+    pub(super) fn push_piece(&mut self, piece: Piece) {
         let n = piece.bytes().len();
         if n == 0 || !self.admit(n) {
             return;
@@ -228,12 +254,28 @@ impl Reply {
     /// it takes no more. True: all is sent.
     pub(super) fn flush(
         &mut self,
-        mut send: impl FnMut(&[&[u8]]) -> Result<usize>,
+        mut send: impl FnMut(Batch<'_>) -> Result<usize>,
     ) -> Result<bool> {
         while self.len > 0 {
+            if let Some(message) = self.pieces.first().and_then(Piece::message) {
+                let rest = message.bytes().len().saturating_sub(self.skip);
+                let sent = match send(Batch::Message(message, self.skip)) {
+                    Ok(sent) => sent.min(rest),
+                    Err(e) if e == EAGAIN => return Ok(false),
+                    Err(e) => return Err(e),
+                };
+                self.sent(sent);
+                if sent < rest {
+                    return Ok(false);
+                }
+                continue;
+            }
             let mut list: [&[u8]; MAX_PIECES] = [&[]; MAX_PIECES];
-            let pieces = self.pieces.iter().map(Piece::bytes);
-            let all = Iterator::chain(pieces, core::iter::once(self.tail.as_slice()));
+            // Up to the next message, which goes by itself.
+            let copied = self.pieces.iter().take_while(|p| p.message().is_none());
+            let tail = self.pieces.iter().all(|p| p.message().is_none());
+            let tail = tail.then_some(self.tail.as_slice());
+            let all = Iterator::chain(copied.map(Piece::bytes), tail);
             let mut n = 0;
             let mut total = 0usize;
             for (i, (slot, bytes)) in list.iter_mut().zip(all).enumerate() {
@@ -243,7 +285,7 @@ impl Reply {
                 n = i + 1;
             }
             let Some(list) = list.get(..n) else { break };
-            let sent = match send(list) {
+            let sent = match send(Batch::Pieces(list)) {
                 Ok(sent) => sent.min(total),
                 Err(e) if e == EAGAIN => return Ok(false),
                 Err(e) => return Err(e),

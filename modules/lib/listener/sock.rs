@@ -2,6 +2,7 @@
 
 //! Sockets: the calls into `modules/shim/listener.c`, made safe.
 
+use super::super::message::Message;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use kernel::bindings;
@@ -168,6 +169,13 @@ extern "C" {
         sock: *mut RawSocket,
         vec: *mut bindings::kvec,
         n: usize,
+        len: usize,
+        flags: i32,
+    ) -> isize;
+    fn virgo_sock_send_pages(
+        sock: *mut RawSocket,
+        page: *mut c_void,
+        from: usize,
         len: usize,
         flags: i32,
     ) -> isize;
@@ -380,6 +388,16 @@ impl Socket {
         // SAFETY: `self` is live by the invariant; the first `n` of `vec` name
         // `len` readable bytes which the pieces' borrow keeps.
         length(unsafe { virgo_sock_send(self.0.as_ptr(), vec.as_mut_ptr(), n, len, flags) })
+    }
+
+    /// Sends what a message has from its byte `from` on, without copying it; how many bytes were
+    /// taken, `EAGAIN` where none fits. Process context.
+    pub(super) fn send_message(&self, message: &Message, from: usize) -> Result<usize> {
+        let len = message.bytes().len().saturating_sub(from);
+        let (sock, page) = (self.0.as_ptr(), message.page());
+        // SAFETY: `self` is live by the invariant; the page's bytes up to `from + len` are the
+        // message's, and do not change while the socket has references on it.
+        length(unsafe { virgo_sock_send_pages(sock, page, from, len, DONTWAIT) })
     }
 
     /// [`send`](Self::send) for softirq, never waiting.
