@@ -108,6 +108,7 @@ void virgo_cred_leave(const struct cred *old);
 #define VIRGO_UNLINK_FOLDER	1
 #define VIRGO_UNLINK_SWIFT	2
 
+u32 virgo_vfs_umask(void);
 int virgo_vfs_root(const char *name, struct path *out);
 bool virgo_vfs_swift(const struct path *at, int what);
 int virgo_vfs_walk_swift(const struct path *root, const struct path *at,

@@ -197,6 +197,7 @@ extern "C" {
     fn virgo_cred_put(cred: *const RawCred);
     fn virgo_cred_enter(cred: *const RawCred) -> *const RawCred;
     fn virgo_cred_leave(old: *const RawCred);
+    fn virgo_vfs_umask() -> u32;
     fn virgo_vfs_root(name: *const c_char, out: *mut RawPath) -> c_int;
     fn virgo_vfs_walk(
         root: *const RawPath,
@@ -408,6 +409,12 @@ impl Drop for Place {
         // SAFETY: References are owned by the invariant.
         unsafe { path_put(&self.0) };
     }
+}
+
+/// The calling process's umask.
+pub fn umask() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { virgo_vfs_umask() }
 }
 
 /// What [`Place::is_swift`] is asked about; the shim's numbers.

@@ -102,6 +102,13 @@ void virgo_cred_leave(const struct cred *old)
 }
 EXPORT_SYMBOL_NS_GPL(virgo_cred_leave, "VIRGO");
 
+/** virgo_vfs_umask - the calling process's umask. Does not sleep. */
+u32 virgo_vfs_umask(void)
+{
+	return current_umask();
+}
+EXPORT_SYMBOL_NS_GPL(virgo_vfs_umask, "VIRGO");
+
 /**
  * virgo_vfs_root - find a folder by its name, with the caller's own rights.
  */

@@ -15,57 +15,62 @@ use kernel::{
 use crate::{
     errno,
     export::Export,
-    handles::Handles,
+    files,
+    handles::{
+        Handles,
+        Local, //
+    },
     lib::{
         chardev::{
             CharDevice,
             Waiter, //
         },
+        cluster::{
+            self,
+            NodeId, //
+        },
         service::{
             Module,
+            RemoteReply,
             Service, //
         },
         uapi::{
             Arg,
             Command, //
         },
-        vfs::Change, //
+        vfs::umask, //
     },
-    proto::{
-        p9,
-        uapi::{
-            self,
-            FsHandle,
-            FsIo,
-            FsOpen,
-            FsStat, //
-        }, //
+    nodes::{
+        Guests,
+        Life,
+        There,
+        Ways, //
+    },
+    proto::uapi::{
+        self,
+        FsHandle,
+        FsIo,
+        FsOpen,
+        FsStat, //
     },
 };
-
-/// Flags of open(2) that mean something here.
-const OPEN_FLAGS: u32 = p9::open::ACCMODE
-    | p9::open::CREATE
-    | p9::open::EXCL
-    | p9::open::TRUNC
-    | p9::open::APPEND
-    | p9::open::DSYNC
-    | p9::open::SYNC
-    | p9::open::DIRECTORY
-    | p9::open::NOATIME;
-
-/// Bytes of a READDIR's entry in front of its name.
-const ENTRY_HEAD: usize = 19;
 
 /// What all open files of the device share.
 pub(crate) struct Shared {
     export: Option<Arc<Export>>,
+    life: Life,
+    guests: Option<Arc<Guests>>,
 }
 
 impl Shared {
-    /// Of what is served, if anything is.
-    pub(crate) fn new(export: Option<Arc<Export>>) -> Self {
-        Shared { export }
+    /// Of what is served, if anything is, and to whom on other nodes.
+    pub(crate) fn new(export: Option<Arc<Export>>, guests: Option<Arc<Guests>>) -> Self {
+        let life = Life::new();
+        Shared {
+            export,
+            life,
+            guests,
+        }
     }
 }
 
@@ -76,6 +81,23 @@ impl Service for Shared {
     fn ioctl(&self, _command: u32, _argument: usize) -> Result<isize> {
         Err(ENOTTY)
     }
+
+    fn remote(
+        &self,
+        from: NodeId,
+        operation: u32,
+        input: &[u8],
+        output: &mut RemoteReply,
+    ) -> Result {
+        let guests = self.guests.as_ref().ok_or(ENODEV)?;
+        guests.serve(from, operation, input, output)
+    }
+}
+
+/// An open file, here or on another node.
+enum Held {
+    Here(Local),
+    There(There),
 }
 
 /// An open file of the device.
@@ -83,7 +105,9 @@ impl Service for Shared {
 pub(crate) struct FsFile {
     export: Arc<Export>,
     #[pin]
-    handles: Handles,
+    handles: Handles<Held>,
+    #[pin]
+    ways: Ways,
 }
 
 /// User memory of `length` bytes, if that is not too many.
@@ -101,11 +125,9 @@ impl FsFile {
     fn open_file(&self, arg: Arg) -> Result<isize> {
         let mut request = arg.read::<FsOpen>()?;
         let value = &mut request.value;
-        if value.flags != 0 || value.open_flags & !OPEN_FLAGS != 0 || value.mode & !0o7777 != 0 {
+        let (flags, mode) = (value.open_flags, value.mode);
+        if value.flags != 0 || !files::is_known(flags, mode) {
             return Err(EINVAL);
-        }
-        if value.node != 0 {
-            return Err(errno::ehostunreach());
         }
         if value.path_len > uapi::FS_PATH_MAX {
             return Err(errno::enametoolong());
@@ -114,28 +136,20 @@ impl FsFile {
         let mut path: KVVec<u8> = KVVec::new();
         path_user.read_all(&mut path, GFP_KERNEL)?;
         let export = &self.export;
-        let writable = value.open_flags & p9::open::ACCMODE != p9::open::RDONLY;
-        let changes = writable || value.open_flags & (p9::open::TRUNC | p9::open::CREATE) != 0;
-        if changes && export.read_only {
-            return Err(EROFS);
-        }
-        // CAST: small flags, twelve bits.
-        let (flags, mode) = (
-            (value.open_flags & !p9::open::CREATE) as i32,
-            value.mode as u16,
-        );
-        let (place, file) = if value.open_flags & p9::open::CREATE != 0 {
-            let (folder, name) = export.find_parent(&path)?;
-            folder.create(&export.root, name, flags, mode)?
+        let node = NodeId::from_number(value.node);
+        let (mark, held) = if value.node == 0 || node == cluster::me() {
+            let opened = files::open(export, &path, flags, mode, export.read_only)?;
+            (0, Held::Here(opened))
         } else {
-            let place = export.find(&path)?;
-            let file = place.open(&export.root, flags)?;
-            (place, file)
+            // The other node's thread has no umask of the caller.
+            let mode = mode & !umask();
+            let (mark, there) = self.ways.open(node, &path, flags, mode)?;
+            (mark, Held::There(there))
         };
-        value.handle = self.handles.insert(place, file, writable)?;
+        value.handle = self.handles.insert(mark, held)?;
         if let Err(error) = request.write_back() {
             // The caller does not learn of it, so there is none.
-            self.handles.close(request.value.handle)?;
+            self.close_it(request.value.handle)?;
             return Err(error);
         }
         Ok(0)
@@ -150,10 +164,16 @@ impl FsFile {
         let (to, length) = user(value.data, value.length)?;
         let opened = self.handles.get(value.handle)?;
         let _room = self.export.room(length)?;
-        let mut data = KVVec::with_capacity(length, GFP_KERNEL)?;
-        let read = opened.file.read_to(&mut data, length, value.offset)?;
+        let data = match &**opened {
+            Held::Here(local) => {
+                let mut data = KVVec::with_capacity(length, GFP_KERNEL)?;
+                local.file.read_to(&mut data, length, value.offset)?;
+                data
+            }
+            Held::There(there) => self.ways.read(there, value.offset, length)?,
+        };
         to.writer().write_slice(&data)?;
-        value.length = read as u64; // CAST: usize fits u64.
+        value.length = data.len() as u64; // CAST: usize fits u64.
         request.write_back()?;
         Ok(0)
     }
@@ -169,8 +189,11 @@ impl FsFile {
         let _room = self.export.room(length)?;
         let mut data: KVVec<u8> = KVVec::new();
         from.read_all(&mut data, GFP_KERNEL)?;
-        // CAST: usize fits u64.
-        value.length = opened.file.write_at(&data, value.offset)? as u64;
+        value.length = match &**opened {
+            // CAST: usize fits u64.
+            Held::Here(local) => local.file.write_at(&data, value.offset)? as u64,
+            Held::There(there) => self.ways.write(there, value.offset, &data)?,
+        };
         request.write_back()?;
         Ok(0)
     }
@@ -182,15 +205,10 @@ impl FsFile {
             return Err(EINVAL);
         }
         let opened = self.handles.get(value.handle)?;
-        if !opened.writable {
-            return Err(EBADF);
+        match &**opened {
+            Held::Here(local) => files::truncate(local, value.offset)?,
+            Held::There(there) => self.ways.truncate(there, value.offset)?,
         }
-        let change = Change {
-            valid: p9::SET_SIZE,
-            size: value.offset,
-            ..Change::default()
-        };
-        opened.place.change(Some(&opened.file), &change)?;
         Ok(0)
     }
 
@@ -200,16 +218,10 @@ impl FsFile {
         if value.flags != 0 {
             return Err(EINVAL);
         }
-        let stat = self.handles.get(value.handle)?.place.stat()?;
-        value.ino = stat.ino;
-        value.nlink = stat.nlink;
-        value.bytes = stat.size;
-        value.blocks = stat.blocks;
-        value.mtime_sec = stat.mtime_sec;
-        value.mtime_nsec = stat.mtime_nsec;
-        value.mode = stat.mode;
-        value.uid = stat.uid;
-        value.gid = stat.gid;
+        match &**self.handles.get(value.handle)? {
+            Held::Here(local) => files::stat(local, value)?,
+            Held::There(there) => self.ways.stat(there, value)?,
+        }
         request.write_back()?;
         Ok(0)
     }
@@ -219,8 +231,16 @@ impl FsFile {
         if request.value.flags != 0 {
             return Err(EINVAL);
         }
-        self.handles.close(request.value.handle)?;
+        self.close_it(request.value.handle)?;
         Ok(0)
+    }
+
+    fn close_it(&self, handle: u64) -> Result {
+        match &**self.handles.close(handle)? {
+            Held::Here(_) => Ok(()),
+            // The handle is gone, whatever comes of it.
+            Held::There(there) => self.ways.close(there),
+        }
     }
 
     fn sync(&self, arg: Arg) -> Result<isize> {
@@ -230,7 +250,10 @@ impl FsFile {
             return Err(EINVAL);
         }
         let opened = self.handles.get(value.handle)?;
-        opened.file.sync(value.flags & uapi::FS_SYNC_DATA != 0)?;
+        match &**opened {
+            Held::Here(local) => local.file.sync(value.flags & uapi::FS_SYNC_DATA != 0)?,
+            Held::There(there) => self.ways.sync(there, value.flags)?,
+        }
         Ok(0)
     }
 
@@ -243,59 +266,14 @@ impl FsFile {
         let (to, length) = user(value.data, value.length)?;
         let opened = self.handles.get(value.handle)?;
         let _room = self.export.room(length)?;
-        let mut all: KVVec<u8> = KVVec::new();
-        // As in a Treaddir: where the next one is goes with the one before.
-        let mut held: Option<usize> = None;
-        let mut failed = Ok(());
-        let mut whole = true;
-        let next = opened.file.read_dir(value.offset, |found| {
-            patch(&mut all, held.take(), found.offset);
-            let at = all.len();
-            let end = at
-                .saturating_add(ENTRY_HEAD)
-                .saturating_add(found.name.len());
-            if end > length {
-                whole = false;
-                return false;
-            }
-            // CAST: a byte's worth; a name has 255 bytes at most.
-            let (kind, name_len) = (found.kind as u8, found.name.len() as u16);
-            let parts: [&[u8]; 5] = [
-                &found.ino.to_le_bytes(),
-                &[0; 8],
-                &[kind],
-                &name_len.to_le_bytes(),
-                found.name,
-            ];
-            for part in parts {
-                if let Err(error) = all.extend_from_slice(part, GFP_KERNEL) {
-                    failed = Err(Error::from(error));
-                    return false;
-                }
-            }
-            held = Some(at);
-            true
-        })?;
-        failed?;
-        patch(&mut all, held, next);
-        // Not even one fits: no bytes would be the folder's end.
-        if !whole && all.is_empty() {
-            return Err(EINVAL);
-        }
+        let all = match &**opened {
+            Held::Here(local) => files::list(local, value.offset, length)?,
+            Held::There(there) => self.ways.list(there, value.offset, length)?,
+        };
         to.writer().write_slice(&all)?;
         value.length = all.len() as u64; // CAST: usize fits u64.
         request.write_back()?;
         Ok(0)
-    }
-}
-
-/// Writes where an entry's successor is into the entry at `held`.
-fn patch(all: &mut KVVec<u8>, held: Option<usize>, next: u64) {
-    let Some(at) = held else { return };
-    let from = at.saturating_add(8);
-    let place = all.as_mut_slice().get_mut(from..from.saturating_add(8));
-    if let Some(place) = place {
-        place.copy_from_slice(&next.to_le_bytes());
     }
 }
 
@@ -313,6 +291,7 @@ impl CharDevice for FsFile {
             pin_init!(FsFile {
                 export,
                 handles <- Handles::new(table),
+                ways <- Ways::new(&shared.life),
             }),
             GFP_KERNEL,
         )

@@ -241,6 +241,11 @@ impl Export {
         }
     }
 
+    /// Whose rights those have that no rule is about: this machine's clients, and the cluster's nodes.
+    pub(crate) fn user(&self) -> &User {
+        &self.local
+    }
+
     /// The place that a path below the root names. No symbolic link is followed.
     pub(crate) fn find(&self, path: &[u8]) -> Result<Place> {
         let mut place = self.root.clone();

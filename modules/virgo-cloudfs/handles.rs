@@ -2,6 +2,8 @@
 
 //! Open files by number, of one client of the telnet door or one open file of the device.
 
+use core::ops::Deref;
+
 use kernel::{
     prelude::*,
     sync::{
@@ -23,34 +25,48 @@ use crate::{
     proto::files::Handle,
 };
 
-/// What a handle is of.
-pub(crate) struct Opened {
+/// A file of this node.
+pub(crate) struct Local {
     pub(crate) place: Place,
     pub(crate) file: Arc<OpenFile>,
     pub(crate) writable: bool,
+}
+
+/// What a handle is of.
+pub(crate) struct Opened<T> {
+    what: T,
     _ticket: HandleTicket,
 }
 
-/// A place of the table.
-struct Slot {
-    generation: u16,
-    opened: Option<Arc<Opened>>,
+impl<T> Deref for Opened<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.what
+    }
 }
 
-struct Slots {
-    slots: KVVec<Slot>,
+/// A place of the table.
+struct Slot<T> {
+    generation: u16,
+    node: u16,
+    opened: Option<Arc<Opened<T>>>,
+}
+
+struct Slots<T> {
+    slots: KVVec<Slot<T>>,
     count: u32,
 }
 
 /// The open files of a client, closed with it.
 #[pin_data]
-pub(crate) struct Handles {
+pub(crate) struct Handles<T> {
     export: Arc<Export>,
     #[pin]
-    slots: Mutex<Slots>,
+    slots: Mutex<Slots<T>>,
 }
 
-impl Handles {
+impl<T> Handles<T> {
     /// A table without any.
     pub(crate) fn new(export: Arc<Export>) -> impl PinInit<Self> {
         pin_init!(Handles {
@@ -62,13 +78,12 @@ impl Handles {
         })
     }
 
-    /// Takes an open file in; its handle. `EMFILE` if the client has too many, `ENFILE` if all have.
-    pub(crate) fn insert(&self, place: Place, file: Arc<OpenFile>, writable: bool) -> Result<u64> {
+    /// Takes an open file in, of the node that its handles say (0: this one); its handle. `EMFILE`
+    /// if the client has too many, `ENFILE` if all have.
+    pub(crate) fn insert(&self, node: u16, what: T) -> Result<u64> {
         let opened = Arc::new(
             Opened {
-                place,
-                file,
-                writable,
+                what,
                 _ticket: self.export.handle()?,
             },
             GFP_KERNEL,
@@ -83,6 +98,7 @@ impl Handles {
             None => {
                 let slot = Slot {
                     generation: 0,
+                    node,
                     opened: None,
                 };
                 table.slots.push(slot, GFP_KERNEL)?;
@@ -91,8 +107,9 @@ impl Handles {
         };
         let slot = table.slots.get_mut(index).ok_or(EMFILE)?;
         slot.opened = Some(opened);
+        slot.node = node;
         let handle = Handle {
-            node: 0,
+            node,
             generation: slot.generation,
             slot: u32::try_from(index).map_err(|_| EMFILE)?,
         };
@@ -101,24 +118,26 @@ impl Handles {
     }
 
     /// What a handle is of. `ESTALE` if that has been closed, `EBADF` if there never was one.
-    pub(crate) fn get(&self, number: u64) -> Result<Arc<Opened>> {
+    pub(crate) fn get(&self, number: u64) -> Result<Arc<Opened<T>>> {
         let handle = Handle::from(number);
         let table = self.slots.lock();
         // CAST: u32 fits usize on 64-bit.
         let slot = table.slots.get(handle.slot as usize).ok_or(EBADF)?;
-        if handle.node != 0 {
-            return Err(EBADF);
-        }
         match &slot.opened {
-            Some(opened) if slot.generation == handle.generation => Ok(opened.clone()),
+            Some(opened) if slot.generation == handle.generation => {
+                // Else it is a handle of another table.
+                (slot.node == handle.node)
+                    .then(|| opened.clone())
+                    .ok_or(EBADF)
+            }
             // Generations only grow, but for the wrap.
             _ if handle.generation <= slot.generation => Err(errno::estale()),
             _ => Err(EBADF),
         }
     }
 
-    /// Closes a file. As [`Handles::get`].
-    pub(crate) fn close(&self, number: u64) -> Result {
+    /// Takes a file out, which is closed when the last lets go of it. As [`Handles::get`].
+    pub(crate) fn close(&self, number: u64) -> Result<Arc<Opened<T>>> {
         // Looks at all that could be wrong.
         drop(self.get(number)?);
         let handle = Handle::from(number);
@@ -131,8 +150,6 @@ impl Handles {
         let opened = slot.opened.take().ok_or(errno::estale())?;
         slot.generation = slot.generation.wrapping_add(1);
         table.count = table.count.saturating_sub(1);
-        drop(table);
-        drop(opened);
-        Ok(())
+        Ok(opened)
     }
 }

@@ -20,7 +20,10 @@ use crate::{
         RoomTicket,
         User, //
     },
-    handles::Handles,
+    handles::{
+        Handles,
+        Local, //
+    },
     lib::{
         event::{
             self,
@@ -70,7 +73,7 @@ struct Shared {
     export: Arc<Export>,
     user: User,
     #[pin]
-    handles: Handles,
+    handles: Handles<Local>,
 }
 
 /// Bytes that a client has announced.
@@ -309,7 +312,12 @@ impl Shared {
             folder.create(root, name, flags, 0o644)?
         };
         event::log(Module::Cloudfs, b"open", path, EventId::NONE);
-        self.handles.insert(place, file, !self.user.read_only)
+        let opened = Local {
+            place,
+            file,
+            writable: !self.user.read_only,
+        };
+        self.handles.insert(0, opened)
     }
 
     fn append(&self, handle: u64, data: &[u8]) -> Result<u64> {

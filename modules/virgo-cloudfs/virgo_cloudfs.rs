@@ -19,7 +19,9 @@ mod proto;
 mod device;
 mod errno;
 mod export;
+mod files;
 mod handles;
+mod nodes;
 mod ops;
 mod server;
 mod session;
@@ -45,9 +47,14 @@ use lib::{
     module::checked,
     procfs::ProcEntry,
     service::Registration,
+    time::monotonic_ns,
     vfs::Place,
-    workqueue::OwnedQueue, //
+    workqueue::{
+        DeadlineWork,
+        OwnedQueue, //
+    },
 };
+use nodes::Guests;
 use proto::access::address;
 use server::Door;
 use status::Status;
@@ -135,6 +142,7 @@ struct VirgoCloudfs {
     service: Registration<Shared>,
     status: ProcEntry<Status>,
     serving: Option<Serving>,
+    _watch: Option<Pin<KBox<DeadlineWork<Guests>>>>,
 }
 
 /// Where to listen, and whether only this machine can reach that.
@@ -223,6 +231,16 @@ fn serve(export: &Arc<Export>, addr: Addr, own: bool, max_connections: u32) -> R
     })
 }
 
+/// Has an eye on nodes that have files open here.
+fn watch(guests: Arc<Guests>) -> Result<Pin<KBox<DeadlineWork<Guests>>>> {
+    let watch = KBox::pin_init(
+        DeadlineWork::new(c"virgo-cloudfs-n", kernel::static_lock_class!(), guests),
+        GFP_KERNEL,
+    )?;
+    watch.arm(monotonic_ns());
+    Ok(watch)
+}
+
 impl kernel::InPlaceModule for VirgoCloudfs {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
@@ -235,8 +253,11 @@ impl kernel::InPlaceModule for VirgoCloudfs {
                 Some(export) => Some(serve(export, addr, own, max_connections)?),
             };
             let status = Arc::new(Status::new(export.clone()), GFP_KERNEL)?;
-            let shared = Arc::new(Shared::new(export), GFP_KERNEL)?;
+            let guests = export.clone().map(Guests::new).transpose()?;
+            let watch = guests.clone().map(watch).transpose()?;
+            let shared = Arc::new(Shared::new(export, guests), GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
+                _watch: watch,
                 serving,
                 status: ProcEntry::new(c"virgo/cloudfs", 0o444, status)?,
                 service: Registration::new(shared.clone())?,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
 
 //! The folder that this machine serves, by `/dev/virgo-cloudfs`: no network, and the caller's own
-//! rights; and the original's calls under their own names.
+//! rights; those of other nodes, over the cluster; and the original's calls under their own names.
 //!
 //! Errors are [`io::Error`]s that keep the kernel's errno.
 
@@ -37,7 +37,22 @@ impl Local {
 
     /// Opens a file below the served folder; `flags` are of [`open`]. Its handle.
     pub fn open_file(&self, path: impl AsRef<OsStr>, flags: u32, mode: u32) -> io::Result<u64> {
-        sys::fs_open(&self.fd, path.as_ref().as_bytes(), flags, mode).map_err(io_error)
+        self.open_file_on(0, path, flags, mode)
+    }
+
+    /// As [`Local::open_file`], of another node of the cluster by its number (`virgo nodes`), which
+    /// the handle then carries. There it is opened as the user that virgo-cloudfs has for clients.
+    /// `EHOSTUNREACH` for a node that is not in the table, `EHOSTDOWN` for one that is down: then
+    /// or at any later call.
+    pub fn open_file_on(
+        &self,
+        node: u32,
+        path: impl AsRef<OsStr>,
+        flags: u32,
+        mode: u32,
+    ) -> io::Result<u64> {
+        let path = path.as_ref().as_bytes();
+        sys::fs_open(&self.fd, node, path, flags, mode).map_err(io_error)
     }
 
     /// Reads; fewer bytes than asked for only where the file ends, or over a mebibyte.

@@ -79,13 +79,20 @@ unsafe impl Plain for uapi::FsHandle {}
 unsafe impl Plain for uapi::FsStat {}
 
 /// `VIRGO_FS_IOC_OPEN`: the handle.
-pub(crate) fn fs_open(fd: impl AsFd, path: &[u8], flags: u32, mode: u32) -> Result<u64, Errno> {
+pub(crate) fn fs_open(
+    fd: impl AsFd,
+    node: u32,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<u64, Errno> {
     let mut argument = uapi::FsOpen {
         size: size_of::<uapi::FsOpen>() as u32,
         path: path.as_ptr() as u64,
         path_len: u32::try_from(path.len()).map_err(|_| Errno::NAMETOOLONG)?,
         open_flags: flags,
         mode,
+        node,
         ..Default::default()
     };
     retry_on_intr(|| {

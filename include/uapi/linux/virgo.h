@@ -1340,11 +1340,15 @@ struct virgo_mem_seen {
  * @open_flags: in: as of open(2): the access mode, O_CREAT, O_EXCL, O_TRUNC,
  *	O_APPEND, O_SYNC, O_DSYNC, O_DIRECTORY, O_NOATIME. EINVAL for others.
  * @mode: in: permission bits of a new file, to which the umask applies.
- * @node: in: 0, this node. Others: EHOSTUNREACH; see the library for them.
- * @handle: out: the open file, for this descriptor of VIRGO_FS_DEVICE alone.
+ * @node: in: 0 or this node's number, this node; else another's number.
+ * @handle: out: the open file, for this descriptor of VIRGO_FS_DEVICE alone; it
+ *	carries its node, and is used there.
  *
- * With the caller's own rights. ENODEV if nothing is served; EROFS if it may
- * not be changed; EMFILE, ENFILE past the limits.
+ * With the caller's own rights; on another node with those of the user that
+ * virgo-cloudfs has there for clients. ENODEV if nothing is served; EROFS if it
+ * may not be changed; EMFILE, ENFILE past the limits. EHOSTUNREACH no such
+ * node; then and at any later use of the handle EHOSTDOWN the node is down,
+ * ETIMEDOUT it does not answer, ESTALE it has begun anew.
  */
 struct virgo_fs_open {
 	__u32 size;

@@ -1079,7 +1079,7 @@ pub struct FsOpen {
     pub open_flags: u32,
     /// In: permission bits of a new file.
     pub mode: u32,
-    /// In: 0, this node.
+    /// In: 0 or this node's number: this node; else another's.
     pub node: u32,
     /// Out: the open file.
     pub handle: u64,
