@@ -6,10 +6,6 @@ use kernel::prelude::*;
 
 use crate::{
     function_table,
-    programs::{
-        Programs,
-        MAX_PROGRAMS, //
-    },
     lib::{
         cluster::{
             self,
@@ -39,6 +35,10 @@ use crate::{
             Command, //
         },
     },
+    programs::{
+        Programs,
+        MAX_PROGRAMS, //
+    },
     proto::{
         call::{
             is_name,
@@ -55,6 +55,9 @@ use crate::{
             Start,
             ARGUMENTS_MAX,
             GROUP_MAX,
+            OP_FOLLOW,
+            OP_KILL,
+            OP_START,
             START_HEADER, //
         },
         uapi::{
@@ -77,12 +80,7 @@ use crate::{
 const OP_CALL: u32 = 1;
 /// The functions here, as an array of `CpupoolFunction`.
 const OP_LIST: u32 = 2;
-/// Start a program: `proto::program::Start`; the answer is the run's number, 8 bytes.
-const OP_START: u32 = 3;
-/// `proto::program::Follow`; the answer is a `Progress` and output.
-const OP_FOLLOW: u32 = 4;
-/// Kill the run whose number is in 8 bytes.
-const OP_KILL: u32 = 5;
+// 3 to 5 are `proto::program`'s, which virgo-queue uses too.
 /// The programs here, as an array of `CpupoolProgram`.
 const OP_PROGRAMS: u32 = 6;
 /// The runs here, as an array of `CpupoolRun`.

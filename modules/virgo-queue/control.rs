@@ -50,6 +50,7 @@ use crate::{
         Core,
         Held, //
     },
+    replies::Meaning,
     state::{
         Full,
         New,
@@ -587,7 +588,7 @@ impl Control {
         copy_in(value.body, &mut body)?;
         let mut held = self.core.hold();
         held.own(worker, value.id).ok_or(ENOENT)?;
-        held.answered(value.id, body, 0)?;
+        held.answered(value.id, body, Meaning::Bytes)?;
         held.delete(worker, value.id);
         let number = held.must_wait();
         Self::keep(&mut held, number)?;
@@ -597,7 +598,7 @@ impl Control {
     fn result(&self, arg: Arg) -> Result<isize> {
         let mut request = arg.read::<QueueResult>()?;
         let value = &mut request.value;
-        if value.flags != 0 || value.error != 0 || value.reserved0 != 0 || value.reserved != 0 {
+        if value.flags != 0 || value.error != 0 || value.kind != 0 || value.reserved != 0 {
             return Err(EINVAL);
         }
         let mut body = Text::default();
@@ -605,8 +606,12 @@ impl Control {
             let mut held = self.core.hold();
             let waits = held.job(value.id).is_some();
             match held.replies.answer(value.id) {
-                Some((answer, error)) => {
-                    value.error = error;
+                Some((answer, what)) => {
+                    (value.error, value.kind) = match what {
+                        Meaning::Bytes => (0, uapi::QUEUE_ANSWER_BYTES),
+                        Meaning::Program => (0, uapi::QUEUE_ANSWER_PROGRAM),
+                        Meaning::Failed(error) => (error, uapi::QUEUE_ANSWER_BYTES),
+                    };
                     value.length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
                     // CAST: u32 fits usize on 64-bit.
                     let shown = answer.len().min(value.capacity as usize);

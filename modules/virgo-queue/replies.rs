@@ -36,6 +36,18 @@ use crate::{
 /// The most exchanges and answers that are remembered.
 const MOST: usize = 65536;
 
+/// What an answer is.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Meaning {
+    /// Bytes.
+    #[default]
+    Bytes,
+    /// A program that the queue had run has ended: `proto::program::ran`, and its output.
+    Program,
+    /// The queue had another module serve the request, and that failed with this errno; words.
+    Failed(u32),
+}
+
 /// An exchange, or an answer alone.
 pub(crate) struct Entry {
     id: u64,
@@ -44,8 +56,7 @@ pub(crate) struct Entry {
     /// Who waits for a line: its place, and which of those that had it.
     asked: Option<(u32, u64)>,
     body: Option<KVVec<u8>>,
-    /// The errno that stands for it, where the queue had another module serve the request.
-    error: u32,
+    meaning: Meaning,
     by_id: Links,
     by_moment: Links,
     free: u32,
@@ -58,7 +69,7 @@ impl Default for Entry {
             exchange: None,
             asked: None,
             body: None,
-            error: 0,
+            meaning: Meaning::Bytes,
             by_id: Links::NONE,
             by_moment: Links::NONE,
             free: NIL,
@@ -178,11 +189,11 @@ impl Replies {
         Ok(index)
     }
 
-    /// The answer to a request, and the errno that stands for it, or 0.
-    pub(crate) fn answer(&mut self, id: u64) -> Option<(&[u8], u32)> {
+    /// The answer to a request.
+    pub(crate) fn answer(&mut self, id: u64) -> Option<(&[u8], Meaning)> {
         let index = self.find(id)?;
         let entry = self.entries.get(index)?;
-        Some((entry.body.as_deref()?, entry.error))
+        Some((entry.body.as_deref()?, entry.meaning))
     }
 }
 
@@ -200,9 +211,8 @@ impl State {
         let _ = self.replies.add(entry);
     }
 
-    /// Keeps the answer to a request, or what there is to say of the errno `error`, and tells it.
-    /// `EMSGSIZE` for one that is too long, `ENOMEM`.
-    pub(crate) fn answered(&mut self, id: u64, body: KVVec<u8>, error: u32) -> Result {
+    /// Keeps the answer to a request, and tells it. `EMSGSIZE` for one that is too long, `ENOMEM`.
+    pub(crate) fn answered(&mut self, id: u64, body: KVVec<u8>, meaning: Meaning) -> Result {
         // CAST: usize fits u64.
         let length = body.len() as u64;
         let most = self.limits.bytes / 4;
@@ -221,7 +231,7 @@ impl State {
             return Err(ENOENT);
         };
         let (exchange, asked) = (entry.exchange, entry.asked.take());
-        entry.error = error;
+        entry.meaning = meaning;
         let line = exchange.map(|exchange| reply_line(&exchange, &body));
         if let Some(before) = entry.body.replace(body) {
             // CAST: usize fits u64.
@@ -258,7 +268,7 @@ impl State {
         };
         let mut body = KVVec::with_capacity(payload.len(), GFP_KERNEL)?;
         body.extend_from_slice(payload, GFP_KERNEL)?;
-        self.answered(id, body, 0)
+        self.answered(id, body, Meaning::Bytes)
     }
 }
 

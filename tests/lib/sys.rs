@@ -116,6 +116,8 @@ unsafe impl Plain for uapi::AnalyticsSeen {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::QueuePut {}
 // SAFETY: As above.
+unsafe impl Plain for uapi::QueueResult {}
+// SAFETY: As above.
 unsafe impl Plain for uapi::QueueTake {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::QueueDone {}

@@ -699,3 +699,87 @@ fn modules_and_nodes_go_while_programs_run() {
     cluster.configure(3);
     wait_state(&cluster, 3, "up");
 }
+
+#[test]
+fn the_queue_has_programs_run_on_other_nodes() {
+    let cluster = ready();
+    let loaded = script::run(
+        "sh",
+        &[
+            "-c",
+            "insmod /virgo/ko/virgo-queue.ko listen=0 run_ms=90000",
+        ],
+    );
+    assert_eq!(loaded.code, 0, "{}", loaded.err);
+    let put = |words: &[&str]| -> String {
+        let outcome = exec(&[&["--async"], words].concat());
+        assert_eq!(outcome.code, 0, "{words:?}: {}", outcome.err);
+        outcome.out.trim().into()
+    };
+    let result = |id: &str| script::run("virgo", &["queue", "result", id, "--wait", "120"]);
+    for node in ADDRESSES {
+        let id = put(&[
+            "--node",
+            node,
+            "--",
+            "bash",
+            "-c",
+            "echo out; echo err >&2; exit 7",
+        ]);
+        let outcome = result(&id);
+        assert_eq!(
+            (outcome.code, outcome.out.as_str(), outcome.err.as_str()),
+            (7, "out\n", "err\n"),
+            "{node}"
+        );
+        let json = script::run("virgo", &["--json", "queue", "result", &id]);
+        let value: Value = serde_json::from_str(&json.out).expect("JSON");
+        assert_eq!(value["address"], format!("{node}:40000"), "{value}");
+    }
+    // Its time, by that node's own clock, and all of its output.
+    let id = put(&["--node", ADDRESSES[1], "--time", "4", "--", "sleep", "18"]);
+    assert_eq!(result(&id).code, 124);
+    let outcome = result(&put(&["--node", ADDRESSES[2], "--", "yes"]));
+    assert_eq!((outcome.code, outcome.out.len()), (128 + 25, 256 << 10));
+    // A node that dies is named; what may run twice runs elsewhere.
+    let once = put(&["--node", ADDRESSES[1], "--", "sleep", "50"]);
+    let again: Vec<String> = (0..6)
+        .map(|_| {
+            put(&[
+                "--idempotent",
+                "--policy",
+                "random",
+                "--",
+                "bash",
+                "-c",
+                "echo once; sleep 12",
+            ])
+        })
+        .collect();
+    assert!(eventually(|| (1..=3)
+        .map(|node| runs(&cluster, node))
+        .sum::<usize>()
+        == 7));
+    cluster.power(2, "--kill");
+    let outcome = result(&once);
+    assert_eq!((outcome.code, outcome.out.as_str()), (1, ""));
+    assert!(
+        outcome.err.contains(&cluster.id(2)) && outcome.err.contains("not known"),
+        "{}",
+        outcome.err
+    );
+    for id in again {
+        let outcome = result(&id);
+        assert_eq!(
+            (outcome.code, outcome.out.as_str()),
+            (0, "once\n"),
+            "{}",
+            outcome.err
+        );
+    }
+    let gone = script::run("rmmod", &["virgo-queue"]);
+    assert_eq!(gone.code, 0, "{}", gone.err);
+    cluster.power(2, "--start");
+    cluster.configure(2);
+    wait_state(&cluster, 2, "up");
+}

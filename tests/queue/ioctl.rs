@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use virgo_proto::uapi::{self, QueueDone, QueueName, QueuePut, QueueStat, QueueTake};
+use virgo_proto::uapi::{self, QueueDone, QueueName, QueuePut, QueueResult, QueueStat, QueueTake};
 use virgo_tests::device::Device;
 use virgo_tests::script;
 use virgo_tests::sys::{self, Errno, Res};
@@ -166,6 +166,26 @@ fn bad_arguments_are_refused() {
         Err(sys::EINVAL)
     );
 
+    let good = QueueResult {
+        size: size_of::<QueueResult>() as u32,
+        id: 1,
+        ..QueueResult::default()
+    };
+    for mut bad in [
+        QueueResult { flags: 1, ..good },
+        QueueResult { error: 1, ..good },
+        QueueResult { kind: 1, ..good },
+        QueueResult {
+            reserved: 1,
+            ..good
+        },
+        QueueResult { size: 8, ..good },
+    ] {
+        assert_eq!(
+            sys::ioctl(&file, uapi::QUEUE_IOC_RESULT, &mut bad).map(|_| ()),
+            Err(sys::EINVAL)
+        );
+    }
     assert_eq!(take(&file, "a", 0, &mut room).map(|_| ()), Err(sys::EAGAIN));
     let id = put(&file, "a", &[7; 50]).expect("put");
     assert_eq!(take(&file, "a", 0, &mut room).map(|_| ()), Err(EMSGSIZE));

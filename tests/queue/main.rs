@@ -7,6 +7,7 @@ mod client;
 mod durable;
 mod ioctl;
 mod lines;
+mod programs;
 mod run;
 mod settings;
 mod time;

@@ -414,13 +414,27 @@ fn queue_rows(rows: &mut Rows) {
         rows,
         uapi::QueueResult,
         "virgo_queue_result",
-        [size, flags, id, body, capacity, length, error, reserved0, reserved]
+        [size, flags, id, body, capacity, length, error, kind, reserved]
+    );
+    layout!(
+        rows,
+        uapi::QueueProgram,
+        "virgo_queue_program",
+        [
+            state, status, reason, out_length, err_length, node, elapsed_ns, user_ns, system_ns,
+            peak_bytes
+        ]
     );
     let constants: &[(&str, u64)] = &[
         ("VIRGO_QUEUE_KEEP_DEFAULT", uapi::QUEUE_KEEP_DEFAULT.into()),
         ("VIRGO_QUEUE_KEEP_NONE", uapi::QUEUE_KEEP_NONE.into()),
         ("VIRGO_QUEUE_KEEP_LATER", uapi::QUEUE_KEEP_LATER.into()),
         ("VIRGO_QUEUE_KEEP_ALWAYS", uapi::QUEUE_KEEP_ALWAYS.into()),
+        ("VIRGO_QUEUE_ANSWER_BYTES", uapi::QUEUE_ANSWER_BYTES.into()),
+        (
+            "VIRGO_QUEUE_ANSWER_PROGRAM",
+            uapi::QUEUE_ANSWER_PROGRAM.into(),
+        ),
         ("VIRGO_QUEUE_TUBE_SET", uapi::QUEUE_TUBE_SET.into()),
         ("VIRGO_QUEUE_IOC_TUBE", uapi::QUEUE_IOC_TUBE.into()),
         ("VIRGO_QUEUE_IOC_REPLY", uapi::QUEUE_IOC_REPLY.into()),

@@ -850,7 +850,8 @@ pub(crate) struct Functions {
 const EXEC_EXAMPLES: &str = "Examples:\n\n\
   virgo exec -- uname -n                      on the node that the policy chooses\n\
   virgo exec --node 10.0.0.2 -v -- sha256sum /usr/bin/bash\n\
-  virgo exec --stdin --time 10 -- sort -n < FILE\n\n\
+  virgo exec --stdin --time 10 -- sort -n < FILE\n\
+  virgo queue result --wait 60 $(virgo exec --async -- sha256sum /usr/bin/bash)\n\n\
 Exit status: the program's; 128 and the signal that ended it; 124 if its time was over; 126 if it\n\
 could not be run. Ctrl-C kills it.";
 
@@ -911,6 +912,10 @@ pub(crate) struct Exec {
     /// Say afterwards where it ran, how long, and what it used
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Leave it to virgo-queue and print its number there, for "virgo queue result"; the arguments and
+    /// the input have almost 64 KiB together then
+    #[arg(long = "async", conflicts_with = "verbose")]
+    pub(crate) later: bool,
     /// The program, by name or path, and its arguments; "virgo programs" lists them
     #[arg(
         value_name = "CMD",

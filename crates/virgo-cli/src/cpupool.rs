@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use virgo::{Call, Control, Node, NodeId, NodePolicy, NodeState};
+use virgo::{Call, Control, Node, NodeId, NodeState};
 
 use crate::cli;
 use crate::nodes::{find, policy_of};
@@ -32,21 +32,10 @@ pub(crate) fn call(options: &cli::Call, json: bool) -> anyhow::Result<ExitCode> 
     };
     let policy = policy_of(&control, options.policy, options.node.as_deref())?;
     if options.later {
-        let words = |word| {
-            if options.idempotent {
-                format!("@again {word}")
-            } else {
-                word
-            }
-        };
-        let mut request = match policy {
-            NodePolicy::Default => words(String::new()),
-            NodePolicy::LeastLoaded => words("@least-loaded ".into()),
-            NodePolicy::Random => words("@random ".into()),
-            NodePolicy::TwoChoices => words("@p2c ".into()),
-            NodePolicy::Node(node) => words(format!("@{node} ")),
+        let mut request = policy.words().into_bytes();
+        if options.idempotent {
+            request.extend_from_slice(b"@again ");
         }
-        .into_bytes();
         request.extend_from_slice(options.name.as_bytes());
         request.push(b'(');
         request.extend_from_slice(&input);

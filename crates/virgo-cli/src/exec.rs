@@ -16,18 +16,22 @@ use anyhow::{bail, Context as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::io::Errno;
 use serde_json::{json, Value};
-use virgo::programs::{End, Execution, Killed, Limits, Outcome, Run};
+use virgo::programs::{End, Execution, Killed, Limits, Outcome, Ran, Run};
 use virgo::{Control, Node, NodeId, NodePolicy};
 
 use crate::cli;
 use crate::cpupool::{address, each_node};
 use crate::nodes::{find, policy_of};
+use crate::queue;
 use crate::stop::Stop;
 use crate::text::{self, Align, Table};
 
 /// How long to wait for a program's first news, and until it is looked at again.
 const FIRST: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(20);
+/// Seconds that virgo-queue may keep a program running where nothing is said; its own bound and the
+/// node's are smaller.
+const LONGEST: f64 = 86_400.0;
 /// How often what is printed is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a program that may run twice is run, where its node goes down.
@@ -107,9 +111,9 @@ fn follow(
 }
 
 /// What this command ends with, after a program.
-fn status(end: &End, stop: &Stop) -> u8 {
+fn status(end: &End, stopped: bool) -> u8 {
     match (end.outcome, end.killed) {
-        (_, Some(Killed::Asked)) if stop.is_set() => INTERRUPTED,
+        (_, Some(Killed::Asked)) if stopped => INTERRUPTED,
         (_, Some(Killed::Time)) => TIME_OVER,
         (Outcome::Exit(status), _) => u8::try_from(status).unwrap_or(1),
         (Outcome::Signal(signal), _) => SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0)),
@@ -173,18 +177,24 @@ pub(crate) fn exec(options: &cli::Exec, json: bool) -> anyhow::Result<ExitCode> 
         options.place.policy,
         options.place.node.as_deref(),
     )?;
+    let execution = Execution {
+        program,
+        arguments: &arguments,
+        input: &input,
+        policy,
+        limits: limits(&options.limits),
+    };
+    if options.later {
+        let request = execution.request(options.place.idempotent)?;
+        let time = options.limits.time.unwrap_or(LONGEST);
+        return queue::put_for("virgo.cpupool", &request, time, json);
+    }
     let mut tries = if options.place.idempotent { TRIES } else { 1 };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let hold = json || options.place.idempotent;
     let (run, end) = loop {
         tries -= 1;
-        let mut run = match control.start(&Execution {
-            program,
-            arguments: &arguments,
-            input: &input,
-            policy,
-            limits: limits(&options.limits),
-        }) {
+        let mut run = match control.start(&execution) {
             Ok(run) => run,
             Err(error) if lost(&error) && tries > 0 => continue,
             Err(error) => return Err(error.into()),
@@ -209,28 +219,15 @@ pub(crate) fn exec(options: &cli::Exec, json: bool) -> anyhow::Result<ExitCode> 
             }
         }
     };
-    if json {
-        let mut value = json!({
-            "program": program.to_string_lossy(),
-            "node": run.node.to_string(),
-            "address": address(&control.nodes()?.nodes, run.node),
-            "output": String::from_utf8_lossy(&out),
-            "error_output": String::from_utf8_lossy(&err),
-        });
-        merge(&mut value, outcome(&end));
-        merge(&mut value, usage(&end));
-        writeln!(io::stdout(), "{value}")?;
-        return Ok(status(&end, &stop).into());
-    }
-    write_all(&out, &err)?;
-    if let Some(words) = words(&end) {
-        let address = address(&control.nodes()?.nodes, run.node);
-        text::remark(&format!(
-            "{} on {address}: {words}",
-            program.to_string_lossy()
-        ));
-    }
-    if options.verbose {
+    let name = program.to_string_lossy();
+    show(
+        &control,
+        ("program", json!(name), &name),
+        (run.node, &end),
+        (&out, &err),
+        json,
+    )?;
+    if options.verbose && !json {
         text::remark(&format!(
             "{} on {}: {}, {:.3} s, user {:.3} s, system {:.3} s, memory {}",
             program.to_string_lossy(),
@@ -242,7 +239,48 @@ pub(crate) fn exec(options: &cli::Exec, json: bool) -> anyhow::Result<ExitCode> 
             text::bytes(end.peak),
         ));
     }
-    Ok(status(&end, &stop).into())
+    Ok(status(&end, stop.is_set()).into())
+}
+
+/// Prints what a program has written and how it ended: `what` it is to JSON, and in words.
+fn show(
+    control: &Control,
+    what: (&str, Value, &str),
+    (node, end): (NodeId, &End),
+    (out, err): (&[u8], &[u8]),
+    json: bool,
+) -> anyhow::Result<()> {
+    if json {
+        let mut value = json!({
+            what.0: what.1,
+            "node": node.to_string(),
+            "address": address(&control.nodes()?.nodes, node),
+            "output": String::from_utf8_lossy(out),
+            "error_output": String::from_utf8_lossy(err),
+        });
+        merge(&mut value, outcome(end));
+        merge(&mut value, usage(end));
+        writeln!(io::stdout(), "{value}")?;
+        return Ok(());
+    }
+    write_all(out, err)?;
+    if let Some(words) = words(end) {
+        let address = address(&control.nodes()?.nodes, node);
+        text::remark(&format!("{} on {address}: {words}", what.2));
+    }
+    Ok(())
+}
+
+/// A program that virgo-queue had run, for `virgo queue result`.
+pub(crate) fn ran(id: u64, ran: &Ran, json: bool) -> anyhow::Result<ExitCode> {
+    show(
+        &Control::open()?,
+        ("request", json!(id), &format!("request {id}")),
+        (ran.node, &ran.end),
+        (&ran.out, &ran.err),
+        json,
+    )?;
+    Ok(status(&ran.end, false).into())
 }
 
 fn merge(value: &mut Value, more: Value) {

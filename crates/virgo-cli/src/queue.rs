@@ -14,6 +14,7 @@ use virgo::queue::{Answer, Keep, Options, Queue, Request, Settings, Taken};
 use virgo::uapi;
 
 use crate::cli::queue as cli;
+use crate::exec;
 use crate::text::{self, Align, Table};
 
 /// The original's records in REQUEST_REPLY.queue.
@@ -26,7 +27,7 @@ pub(crate) fn run(command: cli::Queue, json: bool) -> anyhow::Result<ExitCode> {
         cli::Queue::Ls => list(json),
         cli::Queue::Stat { tube } => stat(tube.as_deref(), json),
         cli::Queue::Tail { tube, count } => tail(tube.as_deref(), count, json),
-        cli::Queue::Result { id, wait } => result(id, seconds(wait)),
+        cli::Queue::Result { id, wait } => result(id, seconds(wait), json),
         cli::Queue::Set(options) => set(&options, json),
         cli::Queue::Drain { end } => {
             Queue::open()?.drain(Some(!end))?;
@@ -164,7 +165,7 @@ fn take(options: &cli::Take, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn result(id: u64, wait: Duration) -> anyhow::Result<ExitCode> {
+fn result(id: u64, wait: Duration, json: bool) -> anyhow::Result<ExitCode> {
     let queue = Queue::open()?;
     let until = Instant::now() + wait;
     loop {
@@ -175,6 +176,7 @@ fn result(id: u64, wait: Duration) -> anyhow::Result<ExitCode> {
                 out.flush()?;
                 return Ok(ExitCode::SUCCESS);
             }
+            Answer::Program(ran) => return exec::ran(id, &ran, json),
             Answer::Failed(errno, words) => {
                 let words = String::from_utf8_lossy(&words);
                 eprintln!("virgo: request {id} failed: {errno}: {words}");

@@ -19,9 +19,40 @@ fn words_before_a_request() {
         let errand = Errand {
             place,
             again,
+            program: false,
             request: request.as_bytes(),
         };
         assert_eq!(parse(text.as_bytes()), Some(errand), "{text}");
+    }
+}
+
+#[test]
+fn a_program_is_bytes() {
+    for (text, place, again, request) in [
+        (
+            &b"@program \0@here "[..],
+            Place::Unsaid,
+            false,
+            &b"\0@here "[..],
+        ),
+        (
+            b"@here @again @program @p2c x",
+            Place::Here,
+            true,
+            b"@p2c x",
+        ),
+        (b"@again @program  ", Place::Unsaid, true, b" "),
+    ] {
+        let errand = Errand {
+            place,
+            again,
+            program: true,
+            request,
+        };
+        assert_eq!(parse(text), Some(errand), "{}", text.escape_ascii());
+    }
+    for text in ["@program", "@program ", "@programs a", "@here @program "] {
+        assert_eq!(parse(text.as_bytes()), None, "{text}");
     }
 }
 

@@ -4,8 +4,8 @@
 
 use proptest::prelude::*;
 use virgo_proto::program::{
-    are_arguments, counter, first, is_path, is_program_name, number, Follow, Limits, Progress,
-    Start, ARGUMENTS_MAX, MAX_ARGUMENTS, PATH_MAX,
+    are_arguments, counter, first, is_path, is_program_name, number, parse_ran, ran, Follow,
+    Limits, Progress, Start, ARGUMENTS_MAX, MAX_ARGUMENTS, PATH_MAX,
 };
 
 fn started(limits: Limits, arguments: &[u8], input: &[u8]) -> Vec<u8> {
@@ -33,6 +33,52 @@ fn a_start_comes_apart_as_it_was_put_together() {
     let mut reserved = bytes;
     reserved[28] = 1;
     assert_eq!(Start::parse(&reserved), None);
+}
+
+#[test]
+fn what_the_queue_keeps_is_as_the_header_has_it() {
+    use std::mem::{offset_of, size_of};
+    use virgo_proto::uapi::QueueProgram;
+    let end = Progress {
+        state: 2,
+        status: 0x300,
+        reason: 1,
+        out_length: 3,
+        err_length: 2,
+        more: 0,
+        elapsed_ns: 6,
+        user_ns: 7,
+        system_ns: 8,
+        peak_bytes: 9,
+    };
+    let head = ran(0x0a4d_0002, &end);
+    assert_eq!(head.len(), size_of::<QueueProgram>());
+    for (at, length, value) in [
+        (offset_of!(QueueProgram, state), 4, 2_u64),
+        (offset_of!(QueueProgram, status), 4, 0x300),
+        (offset_of!(QueueProgram, reason), 4, 1),
+        (offset_of!(QueueProgram, out_length), 4, 3),
+        (offset_of!(QueueProgram, err_length), 4, 2),
+        (offset_of!(QueueProgram, node), 4, 0x0a4d_0002),
+        (offset_of!(QueueProgram, elapsed_ns), 8, 6),
+        (offset_of!(QueueProgram, user_ns), 8, 7),
+        (offset_of!(QueueProgram, system_ns), 8, 8),
+        (offset_of!(QueueProgram, peak_bytes), 8, 9),
+    ] {
+        assert_eq!(
+            &head[at..at + length],
+            &value.to_le_bytes()[..length],
+            "{at}"
+        );
+    }
+    let kept = [&head[..], b"outer"].concat();
+    assert_eq!(
+        parse_ran(&kept),
+        Some((0x0a4d_0002, end, &b"out"[..], &b"er"[..]))
+    );
+    for length in 0..kept.len() {
+        assert_eq!(parse_ran(&kept[..length]), None, "{length} bytes");
+    }
 }
 
 #[test]

@@ -342,6 +342,17 @@ impl NodePolicy {
             NodePolicy::Node(node) => (uapi::POLICY_NODE, node.0),
         }
     }
+
+    /// What goes before a request that virgo-queue passes on: nothing, or a word with `@` and a space.
+    pub fn words(self) -> String {
+        match self {
+            NodePolicy::Default => String::new(),
+            NodePolicy::LeastLoaded => "@least-loaded ".into(),
+            NodePolicy::Random => "@random ".into(),
+            NodePolicy::TwoChoices => "@p2c ".into(),
+            NodePolicy::Node(node) => format!("@{node} "),
+        }
+    }
 }
 
 impl Control {

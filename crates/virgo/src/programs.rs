@@ -76,6 +76,47 @@ pub struct Execution<'a> {
     pub limits: Limits,
 }
 
+impl Execution<'_> {
+    /// The arguments as they are sent, each with a NUL behind it.
+    fn words(&self) -> Vec<u8> {
+        let mut words = Vec::new();
+        for word in std::iter::once(&self.program).chain(self.arguments) {
+            words.extend_from_slice(word.as_bytes());
+            words.push(0);
+        }
+        words
+    }
+
+    /// The request that has virgo-queue run it, for its tube `virgo.cpupool`; `again`: it may run
+    /// twice. The answer is [`Answer::Program`](crate::queue::Answer::Program). The error is of too many or
+    /// bad arguments.
+    pub fn request(&self, again: bool) -> Result<Vec<u8>> {
+        let words = self.words();
+        if !program::are_arguments(&words)
+            || words.iter().filter(|byte| **byte == 0).count() != self.arguments.len() + 1
+        {
+            let name = self.program.to_string_lossy().into_owned();
+            return Err(Error::new(Action::StartProgram(name, None), Errno::INVAL));
+        }
+        let limits = program::Limits {
+            time_ms: self.limits.time_ms(),
+            processes: self.limits.processes,
+            memory: self.limits.memory,
+            output: self.limits.output,
+        };
+        let mut request = self.policy.words().into_bytes();
+        if again {
+            request.extend_from_slice(b"@again ");
+        }
+        request.extend_from_slice(b"@program ");
+        // At most ARGUMENTS_MAX.
+        request.extend_from_slice(&program::Start::header(&limits, words.len() as u32));
+        request.extend_from_slice(&words);
+        request.extend_from_slice(self.input);
+        Ok(request)
+    }
+}
+
 /// A program that runs somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -160,6 +201,54 @@ pub struct End {
     pub system: Duration,
     /// The most memory that it took; 0 where the kernel does not say.
     pub peak: u64,
+}
+
+impl End {
+    /// From a status as of wait(2), or the errno of one that could not be run.
+    fn new(progress: &program::Progress) -> End {
+        let status = progress.status as i32;
+        End {
+            outcome: if progress.state == program::FAILED {
+                Outcome::Failed(status)
+            } else if status & 0x7f != 0 {
+                Outcome::Signal(status & 0x7f)
+            } else {
+                Outcome::Exit((status >> 8) & 0xff)
+            },
+            killed: Killed::from_number(progress.reason),
+            elapsed: Duration::from_nanos(progress.elapsed_ns),
+            user: Duration::from_nanos(progress.user_ns),
+            system: Duration::from_nanos(progress.system_ns),
+            peak: progress.peak_bytes,
+        }
+    }
+}
+
+/// A program that virgo-queue had run, with all of its output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ran {
+    /// Where.
+    pub node: NodeId,
+    /// Its end.
+    pub end: End,
+    /// Output.
+    pub out: Vec<u8>,
+    /// Error output.
+    pub err: Vec<u8>,
+}
+
+impl Ran {
+    /// From what the queue keeps. `None` if it is none.
+    pub(crate) fn parse(answer: &[u8]) -> Option<Ran> {
+        let (node, progress, out, err) = program::parse_ran(answer)?;
+        Some(Ran {
+            node: NodeId(node),
+            end: End::new(&progress),
+            out: out.to_vec(),
+            err: err.to_vec(),
+        })
+    }
 }
 
 /// What a program has written since it was last looked at, and its end.
@@ -277,11 +366,7 @@ impl Control {
     /// Starts a program. Whoever does must go on to [`Control::follow`] it: a run that nobody has asked
     /// about for ten seconds is killed.
     pub fn start(&self, execution: &Execution<'_>) -> Result<Run> {
-        let mut arguments = Vec::new();
-        for word in std::iter::once(&execution.program).chain(execution.arguments) {
-            arguments.extend_from_slice(word.as_bytes());
-            arguments.push(0);
-        }
+        let arguments = execution.words();
         let (policy, node) = execution.policy.to_numbers();
         let mut argument = uapi::CpupoolStart {
             size: size_of::<uapi::CpupoolStart>() as u32,
@@ -329,20 +414,17 @@ impl Control {
         run.out_at += out.len() as u64;
         run.err_at += err.len() as u64;
         let ended = argument.state != program::RUNNING && argument.more == 0;
-        let status = argument.status as i32;
-        let end = ended.then(|| End {
-            outcome: if argument.state == program::FAILED {
-                Outcome::Failed(status)
-            } else if status & 0x7f != 0 {
-                Outcome::Signal(status & 0x7f)
-            } else {
-                Outcome::Exit((status >> 8) & 0xff)
-            },
-            killed: Killed::from_number(argument.reason),
-            elapsed: Duration::from_nanos(argument.elapsed_ns),
-            user: Duration::from_nanos(argument.user_ns),
-            system: Duration::from_nanos(argument.system_ns),
-            peak: argument.peak_bytes,
+        let end = ended.then(|| {
+            End::new(&program::Progress {
+                state: argument.state,
+                status: argument.status,
+                reason: argument.reason,
+                elapsed_ns: argument.elapsed_ns,
+                user_ns: argument.user_ns,
+                system_ns: argument.system_ns,
+                peak_bytes: argument.peak_bytes,
+                ..Default::default()
+            })
         });
         Ok(News { out, err, end })
     }

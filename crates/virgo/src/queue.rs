@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use virgo_proto::uapi;
 
 use crate::error::{Action, Error};
+use crate::programs::Ran;
 use crate::sys;
 use crate::Result;
 
@@ -132,6 +133,8 @@ pub struct Settings {
 pub enum Answer {
     /// Here it is.
     Here(Vec<u8>),
+    /// The queue had a program run, and it has ended, or could not be run.
+    Program(Box<Ran>),
     /// The queue had another module serve it, and that failed: the errno, and what there is to say.
     Failed(Errno, Vec<u8>),
     /// The request waits, or is being dealt with.
@@ -454,6 +457,12 @@ impl Queue {
                     room.truncate(result.length as usize);
                     return Ok(match i32::try_from(result.error) {
                         Ok(errno @ 1..) => Answer::Failed(Errno::from_raw_os_error(errno), room),
+                        _ if result.kind == uapi::QUEUE_ANSWER_PROGRAM => {
+                            let ran = Ran::parse(&room);
+                            Answer::Program(Box::new(
+                                ran.ok_or_else(|| Error::new(what.clone(), Errno::PROTO))?,
+                            ))
+                        }
                         _ => Answer::Here(room),
                     });
                 }

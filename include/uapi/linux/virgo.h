@@ -1810,6 +1810,11 @@ struct virgo_queue_reply {
 	__u64 reserved[2];
 };
 
+/** In @kind: the answer is bytes. */
+#define VIRGO_QUEUE_ANSWER_BYTES	0
+/** In @kind: the answer is a struct virgo_queue_program, and output behind it. */
+#define VIRGO_QUEUE_ANSWER_PROGRAM	1
+
 /**
  * struct virgo_queue_result - fetch an answer (VIRGO_QUEUE_IOC_RESULT).
  * @size: in: sizeof(struct virgo_queue_result).
@@ -1820,7 +1825,8 @@ struct virgo_queue_reply {
  * @length: out: bytes of the answer; more than @capacity: what fits is stored.
  * @error: in: must be zero; out: an errno where the queue had another module
  *         serve the request and that failed (the answer has more words), else 0.
- * @reserved0: in: must be zero.
+ * @kind: in: must be zero; out: what the answer is: VIRGO_QUEUE_ANSWER_BYTES, or
+ *        VIRGO_QUEUE_ANSWER_PROGRAM, struct virgo_queue_program with output.
  * @reserved: in: must be zero.
  *
  * The last 65536 answers can be fetched, as long as they have no more than a
@@ -1835,8 +1841,41 @@ struct virgo_queue_result {
 	__u32 capacity;
 	__u32 length;
 	__u32 error;
-	__u32 reserved0;
+	__u32 kind;
 	__u64 reserved;
+};
+
+/**
+ * struct virgo_queue_program - an answer: a program that the queue had run.
+ * @state: 2 it has ended, 3 it could not be run.
+ * @status: as wait(2) has it; where it could not be run, the errno.
+ * @reason: why it was killed, as in struct virgo_cpupool_follow; 0 it was not.
+ * @out_length: bytes of output.
+ * @err_length: bytes of error output.
+ * @node: where it ran.
+ * @elapsed_ns: how long it ran.
+ * @user_ns: processor time in user mode, of all its processes.
+ * @system_ns: likewise in the kernel.
+ * @peak_bytes: the most memory that it took; 0 where the kernel does not say.
+ *
+ * The output follows, then the error output. The request is "@program ", which
+ * words with @ may go before, then 32 bytes and the arguments, each with a NUL
+ * behind it, then the standard input. The 32 bytes are little-endian: what it may
+ * use (time in milliseconds and processes, 4 bytes each, memory and output, 8
+ * bytes each; 0: as the node's table says), the bytes of the arguments, and 0,
+ * 4 bytes each.
+ */
+struct virgo_queue_program {
+	__u32 state;
+	__u32 status;
+	__u32 reason;
+	__u32 out_length;
+	__u32 err_length;
+	__u32 node;
+	__u64 elapsed_ns;
+	__u64 user_ns;
+	__u64 system_ns;
+	__u64 peak_bytes;
 };
 
 #define VIRGO_QUEUE_IOC_PUT	_IOWR(VIRGO_IOC_MAGIC, 0x40, struct virgo_queue_put)

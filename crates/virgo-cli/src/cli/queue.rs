@@ -53,7 +53,8 @@ pub(crate) enum Queue {
     },
     /// Print the answer to a request
     ///
-    /// Exits with 1 if there is none.
+    /// Exits with 1 if there is none. Of a program ("virgo exec --async") the output, error output and
+    /// status are its own, as with "virgo exec".
     #[command(after_long_help = "Example:\n\n  virgo queue result 17 --wait 60")]
     Result {
         /// The request's number

@@ -12,8 +12,10 @@
 //! | `@least-loaded`, `@random`, `@p2c` | a node that is chosen so |
 //! | `@` and eight hexadecimal digits | the node of this number |
 //! | `@again` | it may be served twice |
+//! | `@program` | the request is a program to be run, as [`Start`](super::program::Start) has it |
 //!
-//! The request is all that follows, in the words of the module's port.
+//! The request is all that follows, in the words of the module's port. `@program` is the last of the words:
+//! what comes behind it are bytes.
 
 use super::lines::find_lf;
 use super::memcached::Words;
@@ -43,6 +45,8 @@ pub struct Errand<'a> {
     pub place: Place,
     /// It may be served twice.
     pub again: bool,
+    /// It is a program to be run.
+    pub program: bool,
     /// What is asked.
     pub request: &'a [u8],
 }
@@ -83,14 +87,20 @@ pub fn parse(text: &[u8]) -> Option<Errand<'_>> {
     let mut errand = Errand {
         place: Place::Unsaid,
         again: false,
+        program: false,
         request: text,
     };
-    while let Some(rest) = errand.request.strip_prefix(b"@") {
+    while !errand.program {
+        let Some(rest) = errand.request.strip_prefix(b"@") else {
+            break;
+        };
         let end = rest.iter().position(|byte| *byte == b' ')?;
         let (word, rest) = rest.split_at_checked(end)?;
         errand.request = rest.strip_prefix(b" ")?;
         if word == b"again" {
             errand.again = true;
+        } else if word == b"program" {
+            errand.program = true;
         } else if errand.place == Place::Unsaid {
             errand.place = place(word)?;
         } else {

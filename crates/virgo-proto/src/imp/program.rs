@@ -18,6 +18,14 @@ pub const PATH_MAX: usize = 223;
 /// The longest path of the control group.
 pub const GROUP_MAX: usize = 255;
 
+/// What virgo-cpupool is asked by its own kind on other nodes, and by virgo-queue: start a program
+/// ([`Start`]); the answer is the run's number, 8 bytes.
+pub const OP_START: u32 = 3;
+/// How it goes on ([`Follow`]); the answer is a [`Progress`] and output.
+pub const OP_FOLLOW: u32 = 4;
+/// Kill the run whose number is in 8 bytes.
+pub const OP_KILL: u32 = 5;
+
 /// It waits or runs.
 pub const RUNNING: u32 = 1;
 /// It has ended, and its status is known.
@@ -213,6 +221,19 @@ pub struct Progress {
     pub system_ns: u64,
     /// The most memory that it took, its output's pages counted.
     pub peak_bytes: u64,
+}
+
+/// What virgo-queue keeps of a program that has ended (`struct virgo_queue_program`): a [`Progress`] with
+/// the node's number in the place of [`Progress::more`]. The output follows.
+pub fn ran(node: u32, end: &Progress) -> [u8; PROGRESS] {
+    Progress { more: node, ..*end }.encode()
+}
+
+/// Takes that apart: the node, how the program ended, its output and its error output. `None` if it is
+/// none.
+pub fn parse_ran(bytes: &[u8]) -> Option<(u32, Progress, &[u8], &[u8])> {
+    let (end, out, err) = Progress::parse(bytes)?;
+    Some((end.more, Progress { more: 0, ..end }, out, err))
 }
 
 /// Bytes of a [`Progress`], without the output.

@@ -226,6 +226,10 @@ pub const QUEUE_KEEP_NONE: u32 = 1;
 pub const QUEUE_KEEP_LATER: u32 = 2;
 /// They are acknowledged once they are on the disk.
 pub const QUEUE_KEEP_ALWAYS: u32 = 3;
+/// In `kind`: the answer is bytes.
+pub const QUEUE_ANSWER_BYTES: u32 = 0;
+/// In `kind`: the answer is a `QueueProgram`, with output behind it.
+pub const QUEUE_ANSWER_PROGRAM: u32 = 1;
 /// In a tube's flags: set it.
 pub const QUEUE_TUBE_SET: u32 = 1 << 0;
 
@@ -2212,10 +2216,37 @@ pub struct QueueResult {
     pub length: u32,
     /// In: must be zero. Out: the errno that the answer stands for, or 0.
     pub error: u32,
-    /// In: must be zero.
-    pub reserved0: u32,
+    /// In: must be zero. Out: `VIRGO_QUEUE_ANSWER_`, what the answer is.
+    pub kind: u32,
     /// In: must be zero.
     pub reserved: u64,
+}
+
+/// A program that virgo-queue had run (`struct virgo_queue_program`); its output follows, then its error
+/// output.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueProgram {
+    /// `VIRGO_CPUPOOL_ENDED` or `VIRGO_CPUPOOL_FAILED`.
+    pub state: u32,
+    /// As wait(2) has it; where it could not be run, the errno.
+    pub status: u32,
+    /// Why it was killed.
+    pub reason: u32,
+    /// Bytes of output.
+    pub out_length: u32,
+    /// Bytes of error output.
+    pub err_length: u32,
+    /// Where it ran.
+    pub node: u32,
+    /// How long it ran.
+    pub elapsed_ns: u64,
+    /// Processor time in user mode, of all its processes.
+    pub user_ns: u64,
+    /// Likewise in the kernel.
+    pub system_ns: u64,
+    /// The most memory that it took.
+    pub peak_bytes: u64,
 }
 
 /// Call a kernel function by name (`struct virgo_cpupool_call`).
