@@ -239,6 +239,31 @@ fn settings_that_are_wrong_are_refused() {
 }
 
 #[test]
+fn a_path_that_leads_nowhere_says_why() {
+    let served = serve("");
+    let closed = served.root.join("closed");
+    fs::create_dir_all(closed.join("inner")).expect("mkdir");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
+    fs::create_dir(served.root.join("dir")).expect("mkdir");
+    fs::write(served.root.join("dir/file"), b"text").expect("a file");
+    let tree = tree();
+    for (path, expected) in [
+        ("/closed/inner", EACCES),
+        ("/closed/inner/more/and/more", EACCES),
+        ("/dir/file/more", ENOTDIR),
+        ("/dir/none", ENOENT),
+        ("/none/more", ENOENT),
+    ] {
+        assert_eq!(errno(tree.metadata(path)), expected, "{path}");
+        let deep = format!("{}{path}", "/dir/..".repeat(10));
+        assert_eq!(errno(tree.metadata(&deep)), expected, "{deep}");
+    }
+    tree.metadata("/dir/file").expect("stat");
+    // The root's own fid is left.
+    assert!(wait_until(SOON, || number("handles") == 1));
+}
+
+#[test]
 fn what_is_done_is_done_as_the_mapped_user() {
     let served = serve("uid=1234 gid=2345");
     fs::set_permissions(&served.root, fs::Permissions::from_mode(0o755)).expect("chmod");

@@ -197,8 +197,32 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Walks from one fid to another by names.
+    /// Walks from one fid to another by names. Where that fails there is no new fid.
     pub fn walk(&mut self, fid: u32, newfid: u32, names: &[&[u8]]) -> io::Result<()> {
+        if self.walk_some(fid, newfid, names)? == names.len() {
+            return Ok(());
+        }
+        // Only of the first name is an answer told why it can't be walked: one after the other.
+        let mut from = fid;
+        for name in names {
+            let error = match self.walk_some(from, newfid, &[name]) {
+                Ok(1) => {
+                    from = newfid;
+                    continue;
+                }
+                Ok(_) => errno(Errno::NOENT),
+                Err(error) => error,
+            };
+            if from != fid {
+                let _ = self.call(&Request::Clunk { fid: newfid });
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// One message of it; how many of the names led on. There is a new fid if all did.
+    fn walk_some(&mut self, fid: u32, newfid: u32, names: &[&[u8]]) -> io::Result<usize> {
         let mut bytes = vec![0; 64 + names.iter().map(|name| name.len() + 2).sum::<usize>()];
         let tag = self.next_tag;
         self.next_tag = if tag >= p9::NOTAG - 1 { 0 } else { tag + 1 };
@@ -207,11 +231,7 @@ impl Connection {
         self.stream.write_all(&bytes[..length])?;
         let answer = self.answer(tag, kind::WALK)?;
         let mut r = Reader(&answer[p9::HEADER..]);
-        let walked = r.u16().map_err(Broken::from)?;
-        if usize::from(walked) != names.len() {
-            return Err(errno(Errno::NOENT));
-        }
-        Ok(())
+        Ok(r.u16().map_err(Broken::from)?.into())
     }
 
     /// A number for a new fid.
