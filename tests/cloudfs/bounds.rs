@@ -281,33 +281,6 @@ fn what_blocks_holds_nobody_else_up() {
 }
 
 #[test]
-fn a_disk_that_fails_is_told() {
-    let machine = module::core_only();
-    let root = folder("served", NOBODY);
-    let image = "/srv/image";
-    run("modprobe", &["loop"]);
-    run("truncate", &["-s", "32M", image]);
-    run("mkfs.ext4", &["-q", "-F", image]);
-    let path = root.display().to_string();
-    run("mount", &["-o", "loop", image, &path]);
-    run("chmod", &["777", &path]);
-    load(&root, "");
-    let tree = tree();
-    drop(
-        tree.open("/f", open::RDWR | open::CREATE, 0o644)
-            .expect("create"),
-    );
-    run("mount", &["-o", "remount,ro", &path]);
-    assert_eq!(errno(tree.mkdir("/d", 0o755)), EROFS);
-    assert_eq!(errno(tree.open("/f", open::RDWR, 0)), EROFS);
-    tree.open("/f", 0, 0).expect("open");
-    drop(tree);
-    module::unload(MODULE).expect("it unloads");
-    run("umount", &[&path]);
-    drop(machine);
-}
-
-#[test]
 fn a_file_that_is_replaced_stays_open() {
     let served = serve("");
     let file = served.root.join("f");

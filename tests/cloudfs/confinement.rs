@@ -16,7 +16,7 @@ use crate::*;
 const SECRET: &[u8] = b"outside";
 
 /// A folder beside the served one, which the clients' user could read.
-fn outside() -> PathBuf {
+pub(crate) fn outside() -> PathBuf {
     let path = folder("outside", NOBODY);
     fs::write(path.join("secret"), SECRET).expect("a file");
     chown(path.join("secret"), Some(NOBODY), Some(NOBODY)).expect("chown");
@@ -26,8 +26,12 @@ fn outside() -> PathBuf {
 #[test]
 fn no_name_leads_out() {
     let served = serve("");
-    let outside = outside();
-    symlink(&outside, served.root.join("absolute")).expect("symlink");
+    names(&served, &outside());
+}
+
+/// Names that lead out, if anything follows them.
+pub(crate) fn names(served: &Served, outside: &Path) {
+    symlink(outside, served.root.join("absolute")).expect("symlink");
     symlink("../outside", served.root.join("relative")).expect("symlink");
     symlink("/proc/1/root", served.root.join("magic")).expect("symlink");
     fs::create_dir(served.root.join("inner")).expect("mkdir");
@@ -69,7 +73,7 @@ fn no_name_leads_out() {
         };
         assert_eq!(errno(c.call(&rename)), EINVAL);
     }
-    let list: Vec<_> = fs::read_dir(&outside).expect("list").collect();
+    let list: Vec<_> = fs::read_dir(outside).expect("list").collect();
     assert_eq!(list.len(), 1);
     // The original's open, by the other door.
     for path in [
@@ -127,15 +131,18 @@ fn a_folder_that_is_moved_out_is_lost() {
 /// as it can, while a client walks, opens, reads and writes through that name.
 #[test]
 fn a_racing_swap_wins_nothing() {
-    let served = serve("");
-    let outside = outside();
+    let limit = Duration::from_secs(if virgo_tests::long() { 60 } else { 5 });
+    race(&serve(""), &outside(), limit);
+}
+
+pub(crate) fn race(served: &Served, outside: &Path, limit: Duration) {
     let root = served.root.clone();
     fs::create_dir(root.join("dir")).expect("mkdir");
     fs::write(root.join("dir/secret"), b"inside!").expect("a file");
     for path in [root.join("dir"), root.join("dir/secret")] {
         chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
     }
-    symlink(&outside, root.join("link")).expect("symlink");
+    symlink(outside, root.join("link")).expect("symlink");
     let over = Arc::new(AtomicBool::new(false));
     let swaps = Arc::new(AtomicU64::new(0));
     let attacker = {
@@ -151,7 +158,6 @@ fn a_racing_swap_wins_nothing() {
             }
         })
     };
-    let limit = Duration::from_secs(if virgo_tests::long() { 60 } else { 5 });
     let start = Instant::now();
     let (mut through, mut refused) = (0, 0);
     let tree = tree();
@@ -183,7 +189,7 @@ fn a_racing_swap_wins_nothing() {
     );
     assert!(through > 0 && refused > 0);
     assert_eq!(fs::read(outside.join("secret")).expect("read"), SECRET);
-    assert_eq!(fs::read_dir(&outside).expect("list").count(), 1);
+    assert_eq!(fs::read_dir(outside).expect("list").count(), 1);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! virgo-cloudfs: the 9P door by hand and by the kernel's own client, the telnet door, and
 //! whoever means harm. `VIRGO_LONG=1` runs the long forms.
 
+mod audit;
 mod bounds;
 mod command;
 mod confinement;
 mod device;
+mod disk;
 mod door;
 mod hostile;
 mod mounted;

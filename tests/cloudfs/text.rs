@@ -8,10 +8,10 @@ use std::net::TcpStream;
 use crate::*;
 
 /// A connection that speaks in lines.
-struct Telnet(TcpStream);
+pub(crate) struct Telnet(TcpStream);
 
 impl Telnet {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let stream = TcpStream::connect(HOST).expect("connect");
         stream.set_read_timeout(Some(SOON)).expect("timeout");
         Telnet(stream)
@@ -37,7 +37,7 @@ impl Telnet {
             .to_string()
     }
 
-    fn ask(&mut self, line: &str) -> String {
+    pub(crate) fn ask(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes());
         self.line()
     }
