@@ -19,6 +19,7 @@ use crate::{
         vfs::{
             Change,
             LockKind,
+            LockOwner,
             OpenFile,
             Place,
             Range,
@@ -96,12 +97,29 @@ pub(crate) enum Answer {
     Short(KVVec<u8>),
     /// Data of a file, in pages of its own.
     Long(Arc<dyn Bytes>),
+    /// That a lock was given, which is taken back if nobody hears of it.
+    Granted(KVVec<u8>, Granted),
+}
+
+/// A lock that was given.
+pub(crate) struct Granted {
+    file: Arc<OpenFile>,
+    owner: Arc<LockOwner>,
+    range: Range,
+}
+
+impl Granted {
+    /// Takes it back.
+    pub(crate) fn take_back(&self) {
+        // Giving up needs no memory but where it makes two of one; then closing the file does it.
+        let _ = self.file.lock(&self.owner, &self.range, 0);
+    }
 }
 
 impl Answer {
     fn bytes(&self) -> &[u8] {
         match self {
-            Answer::Short(bytes) => bytes,
+            Answer::Short(bytes) | Answer::Granted(bytes, _) => bytes,
             Answer::Long(bytes) => bytes.bytes(),
         }
     }
@@ -870,7 +888,12 @@ impl Call<'_> {
         let range = Self::range(lock)?;
         let owner = self.session.owner(lock.proc_id)?;
         let wait = lock.flags & p9::LOCK_BLOCK != 0 && range.kind() != LockKind::None;
-        let mut result = file.lock(&owner, &range, 0);
+        // One that is flushed before it has begun does not begin.
+        let mut result = if self.session.is_wanted(self.number) {
+            file.lock(&owner, &range, 0)
+        } else {
+            Err(EAGAIN)
+        };
         if wait && result == Err(EAGAIN) {
             if let Some(_waiting) = self.session.export.wait() {
                 let mut steps = 0_u32;
@@ -881,11 +904,6 @@ impl Call<'_> {
                     result = file.lock(&owner, &range, LOCK_STEP_MS);
                     steps = steps.saturating_add(1);
                 }
-                // Nobody hears that it was granted, so it is not.
-                if result.is_ok() && !self.session.is_wanted(self.number) {
-                    let none = Range::new(LockKind::None, lock.start, lock.length, range.pid);
-                    file.lock(&owner, &none, 0)?;
-                }
             }
         }
         let status = match result {
@@ -893,7 +911,22 @@ impl Call<'_> {
             Err(error) if error == EAGAIN => p9::LOCK_BLOCKED,
             Err(error) => return Err(error),
         };
-        self.small(kind::LOCK, |w| w.u8(status))
+        let answer = small(kind::LOCK, self.tag, |w| w.u8(status));
+        if result.is_err() || range.kind() == LockKind::None {
+            return answer.map(Answer::Short);
+        }
+        let granted = Granted {
+            file: file.clone(),
+            owner,
+            range: Range::new(LockKind::None, lock.start, lock.length, range.pid),
+        };
+        match answer {
+            Ok(bytes) => Ok(Answer::Granted(bytes, granted)),
+            Err(error) => {
+                granted.take_back();
+                Err(error)
+            }
+        }
     }
 
     fn get_lock(&self, fid: u32, lock: &Lock<'_>) -> Result<Answer> {

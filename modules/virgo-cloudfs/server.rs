@@ -265,7 +265,7 @@ impl Door {
         }
         match ops::at_once(session, frame) {
             None => return false,
-            Some(Answer::Short(bytes)) => out.push(&bytes),
+            Some(Answer::Short(bytes) | Answer::Granted(bytes, _)) => out.push(&bytes),
             Some(Answer::Long(bytes)) => out.push_shared(bytes),
         }
         true
@@ -302,7 +302,7 @@ impl Door {
         if matches!(header.kind, kind::VERSION | kind::FLUSH) {
             return self.at_once(session, &frame, turn.responder());
         }
-        let number = match session.begin(tag) {
+        let number = match session.begin(tag, header.kind == kind::LOCK) {
             Ok(number) => number,
             Err(error) => {
                 // Two with one tag: the second is told, and nothing else.

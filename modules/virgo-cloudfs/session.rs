@@ -125,6 +125,10 @@ impl Fid {
 struct Flight {
     tag: u16,
     number: u64,
+    /// It is for a lock.
+    locks: bool,
+    /// The answer to a flush of it, given when it is done.
+    flush: Option<(Responder<Door>, KVVec<u8>)>,
 }
 
 struct State {
@@ -141,11 +145,24 @@ struct State {
     over: bool,
 }
 
+impl State {
+    /// Takes a request that is under way out of the list, whose order means nothing.
+    fn take(&mut self, is: impl FnMut(&Flight) -> bool) -> Option<Flight> {
+        let at = self.flying.iter().position(is)?;
+        let last = self.flying.pop()?;
+        match self.flying.get_mut(at) {
+            Some(place) => Some(core::mem::replace(place, last)),
+            None => Some(last),
+        }
+    }
+}
+
 /// What is left of a session when it is reset; its drop closes files, so it may take long.
 pub(crate) struct Rest {
     _fids: RBTree<u32, Arc<Fid>>,
     _owners: RBTree<u32, Arc<LockOwner>>,
     _parked: Option<Responder<Door>>,
+    _flying: KVec<Flight>,
 }
 
 /// One client.
@@ -198,8 +215,8 @@ impl Session {
         state.over |= over;
         state.count = 0;
         state.owner_count = 0;
-        state.flying.clear();
         Rest {
+            _flying: core::mem::replace(&mut state.flying, KVec::new()),
             _fids: core::mem::replace(&mut state.fids, RBTree::new()),
             _owners: core::mem::replace(&mut state.owners, RBTree::new()),
             _parked: state.parked.take(),
@@ -225,62 +242,84 @@ impl Session {
     }
 
     /// A request begins; its number. `EBUSY` if one with this tag is under way.
-    pub(crate) fn begin(&self, tag: u16) -> Result<u64> {
+    pub(crate) fn begin(&self, tag: u16, locks: bool) -> Result<u64> {
         let mut state = self.state.lock();
         if state.flying.iter().any(|flight| flight.tag == tag) {
             return Err(EBUSY);
         }
         let number = state.next;
         state.next = state.next.wrapping_add(1);
-        state.flying.push(Flight { tag, number }, GFP_KERNEL)?;
+        let flight = Flight {
+            tag,
+            number,
+            locks,
+            flush: None,
+        };
+        state.flying.push(flight, GFP_KERNEL)?;
         Ok(number)
     }
 
     /// Whether a request still wants its answer.
     pub(crate) fn is_wanted(&self, number: u64) -> bool {
         let state = self.state.lock();
-        state.flying.iter().any(|flight| flight.number == number)
+        let mut flying = state.flying.iter();
+        flying.any(|flight| flight.number == number && flight.flush.is_none())
     }
 
-    /// A request is done: answers it, unless it has been flushed.
+    /// A request is done: answers it, unless it has been flushed; then a lock that it was given is
+    /// taken back, and the flush answered.
     pub(crate) fn finish(&self, number: u64, responder: Responder<Door>, answer: Answer) {
         let mut state = self.state.lock();
-        let at = state
-            .flying
-            .iter()
-            .position(|flight| flight.number == number);
-        let parked = match at {
-            Some(at) => {
-                // The order of the list means nothing.
-                if let Some(last) = state.flying.pop() {
-                    if let Some(place) = state.flying.get_mut(at) {
-                        *place = last;
-                    }
-                }
-                // Under the lock, so that a flush that does not find it comes after it. Without
-                // memory the connection closes.
-                let _ = match answer {
-                    Answer::Short(bytes) => responder.answer(bytes),
-                    Answer::Long(bytes) => responder.answer_shared(bytes),
-                };
-                if state.flying.len() <= MAX_FLYING / 2 {
-                    state.parked.take()
-                } else {
-                    None
-                }
+        let flight = state.take(|flight| flight.number == number);
+        let is_wanted = flight.as_ref().is_some_and(|flight| flight.flush.is_none());
+        let granted = match answer {
+            Answer::Granted(_, granted) if !is_wanted => Some(granted),
+            _ if !is_wanted => None,
+            // Under the lock, so that a flush that does not find it comes after it. Without
+            // memory the connection closes.
+            Answer::Short(bytes) | Answer::Granted(bytes, _) => {
+                let _ = responder.answer(bytes);
+                None
             }
-            None => None,
+            Answer::Long(bytes) => {
+                let _ = responder.answer_shared(bytes);
+                None
+            }
+        };
+        let parked = if flight.is_some() && state.flying.len() <= MAX_FLYING / 2 {
+            state.parked.take()
+        } else {
+            None
         };
         drop(state);
         drop(parked);
+        if let Some(granted) = granted {
+            granted.take_back();
+        }
+        if let Some((responder, answer)) = flight.and_then(|flight| flight.flush) {
+            let _ = responder.answer(answer);
+        }
     }
 
-    /// Gives a request up: it will not be answered. Then `answer` is, the flush's own.
+    /// Gives a request up: it will not be answered. Then `answer` is, the flush's own: at once, but
+    /// that of a lock only when the lock is not had: the client may ask for it anew after that.
     pub(crate) fn flush(&self, tag: u16, responder: Responder<Door>, answer: KVVec<u8>) {
         let mut state = self.state.lock();
-        state.flying.retain(|flight| flight.tag != tag);
+        let mut flying = state.flying.iter_mut();
+        let waits = flying.find(|flight| flight.tag == tag && flight.locks);
+        let gone = match waits {
+            Some(flight) if flight.flush.is_none() => {
+                flight.flush = Some((responder, answer));
+                return;
+            }
+            // Flushed twice.
+            Some(_) => None,
+            None => state.take(|flight| flight.tag == tag),
+        };
         // As in `finish`.
         let _ = responder.answer(answer);
+        drop(state);
+        drop(gone);
     }
 
     /// The fid with this number. `EBADF` if there is none.

@@ -495,6 +495,43 @@ fn a_flushed_request_is_not_answered() {
 }
 
 #[test]
+fn a_lock_that_is_flushed_before_it_began_is_nobodys() {
+    let served = serve("");
+    fs::write(served.root.join("f"), [0; 100]).expect("a file");
+    chown(served.root.join("f"), Some(NOBODY), Some(NOBODY)).expect("chown");
+    let (mut a, mut b) = (opened(open::RDWR), opened(open::RDWR));
+    let (wr, un) = (p9::LOCK_WRLCK, p9::LOCK_UNLCK);
+    for round in 0..30 {
+        // Both in one piece: the flush is looked at before the other has begun, most times.
+        let lock_it = lock(wr, round % 2 * p9::LOCK_BLOCK, 0, 0, 1);
+        let mut bytes = [0; 256];
+        let first = Request::Lock {
+            fid: 1,
+            lock: lock_it,
+        };
+        let length = first.write(1000, &mut bytes).expect("room");
+        let flush = Request::Flush { oldtag: 1000 };
+        let more = flush.write(1001, &mut bytes[length..]).expect("room");
+        a.send(&bytes[..length + more]).expect("send");
+        let answer = a.receive().expect("receive");
+        if p9::header(&answer).map(|header| header.tag) == Some(1000) {
+            // It was first, so the lock is had.
+            a.receive().expect("the flush's");
+            try_lock(&mut a, lock(un, 0, 0, 0, 1));
+        }
+        assert!(
+            wait_until(SOON, || {
+                try_lock(&mut b, lock(wr, 0, 0, 0, 1)) == p9::LOCK_SUCCESS
+            }),
+            "round {round}"
+        );
+        try_lock(&mut b, lock(un, 0, 0, 0, 1));
+    }
+    drop((a, b));
+    nothing_held();
+}
+
+#[test]
 fn big_folders_are_read_in_parts() {
     let served = serve("");
     let count = 5000;
