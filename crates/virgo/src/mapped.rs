@@ -187,6 +187,7 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
 
     /// Looks a value up and copies it into `room`. No system call, no allocation, no waiting: the
     /// writers are never held up, and hold up a reader for some two hundred looks at most.
+    #[inline]
     pub fn look(&self, key: &[u8], room: &mut [u8]) -> Look {
         let words = self.memory.as_ref();
         let last = rest(key);
@@ -196,27 +197,36 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
             let Some((head, body)) = slot.split_first_chunk::<{ slot::COUNT }>() else {
                 continue;
             };
-            // Nobody's, or another's: one look does. See "Memory ordering" above for the fences.
-            let seq = load(head, slot::SEQ);
-            fence(Ordering::Acquire);
-            if seq % 2 == 0 && load(head, slot::HASH) != hash {
+            // What the slot holds: looked at until it stood still. See "Memory ordering" above for
+            // the fences.
+            for tried in 0.. {
+                let seq = load(head, slot::SEQ);
                 fence(Ordering::Acquire);
-                if load(head, slot::SEQ) == seq {
-                    continue;
-                }
-            }
-            match self.read(head, body, hash, (key, last), room) {
-                Found::Other => {}
-                Found::Expired => return Look::Miss,
-                Found::Hit(hit) => {
-                    return if self.closed() {
-                        Look::Unsure(Unsure::Closed)
+                if seq % 2 == 0 {
+                    if load(head, slot::HASH) != hash {
+                        // Nobody's, or another's.
+                        fence(Ordering::Acquire);
+                        if load(head, slot::SEQ) == seq {
+                            break;
+                        }
                     } else {
-                        Look::Hit(hit)
-                    };
+                        let seen = self.copy(head, body, key, last, room);
+                        fence(Ordering::Acquire);
+                        if load(head, slot::SEQ) == seq {
+                            match seen {
+                                None => break,
+                                Some(Look::Hit(_)) if self.closed() => {
+                                    return Look::Unsure(Unsure::Closed)
+                                }
+                                Some(look) => return look,
+                            }
+                        }
+                    }
                 }
-                Found::Long(length) => return Look::Unsure(Unsure::Long(length)),
-                Found::Busy => return Look::Unsure(Unsure::Busy),
+                if tried == TRIES {
+                    return Look::Unsure(Unsure::Busy);
+                }
+                std::hint::spin_loop();
             }
         }
         // What was in none of the slots may have been moved out before they were looked at.
@@ -231,6 +241,7 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
     }
 
     /// The words of the slot with this number, modulo their count.
+    #[inline]
     fn slot(&self, number: u64) -> &[AtomicU64] {
         // CAST: below the count of slots, which `new` has checked to fit in memory.
         let start = self.header_words + (number & self.mask) as usize * self.slot_words;
@@ -240,57 +251,21 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
             .unwrap_or(&[])
     }
 
-    /// What a slot holds: looked at until it stood still. `key` with what is behind its last whole
-    /// eight bytes.
-    #[inline(never)]
-    fn read(
-        &self,
-        head: &[AtomicU64; slot::COUNT],
-        body: &[AtomicU64],
-        hash: u64,
-        key: (&[u8], u64),
-        room: &mut [u8],
-    ) -> Found {
-        let Some((own_key, value)) = body.split_at_checked(key.0.len().div_ceil(8)) else {
-            return Found::Other;
-        };
-        let mut tries = 0;
-        loop {
-            let seq = load(head, slot::SEQ);
-            // See "Memory ordering" above for the fences.
-            fence(Ordering::Acquire);
-            if seq % 2 == 0 {
-                let seen = self.copy(head, own_key, value, hash, key, room);
-                fence(Ordering::Acquire);
-                if load(head, slot::SEQ) == seq {
-                    return seen;
-                }
-            }
-            tries += 1;
-            if tries == TRIES {
-                return Found::Busy;
-            }
-            std::hint::spin_loop();
-        }
-    }
-
-    /// What the slot holds, if `seq` stays as it is.
+    /// What a slot with the hash of `key` holds, if its `seq` stays as it is; `None`: another key.
+    /// `last`: the key's [`rest`].
     #[inline(always)]
     fn copy(
         &self,
         head: &[AtomicU64; slot::COUNT],
-        own_key: &[AtomicU64],
-        value: &[AtomicU64],
-        hash: u64,
-        key: (&[u8], u64),
+        body: &[AtomicU64],
+        key: &[u8],
+        last: u64,
         room: &mut [u8],
-    ) -> Found {
-        if load(head, slot::HASH) != hash {
-            return Found::Other;
-        }
+    ) -> Option<Look> {
         let (key_len, value_len) = split(load(head, slot::LENGTHS));
-        if key_len as usize != key.0.len() || !same(own_key, key.0, key.1) {
-            return Found::Other;
+        let (own_key, value) = body.split_at_checked(key.len().div_ceil(8))?;
+        if key_len as usize != key.len() || !same(own_key, key, last) {
+            return None;
         }
         let (flags, expire) = split(load(head, slot::FLAGS_EXPIRE));
         let ttl = if expire == 0 {
@@ -298,25 +273,25 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
         } else {
             let (clock, _) = split(load(self.memory.as_ref(), word::CLOCK_CLOSED));
             if expire <= clock {
-                return Found::Expired;
+                return Some(Look::Miss);
             }
             Some((expire - clock).into())
         };
         let length = value_len as usize;
-        match (value.get(..length.div_ceil(8)), room.get_mut(..length)) {
-            (Some(value), Some(room)) => {
-                copy_out(value, room);
-                Found::Hit(Hit {
-                    length,
-                    flags,
-                    cas: load(head, slot::CAS),
-                    ttl,
-                })
-            }
-            _ => Found::Long(length),
-        }
+        let (Some(value), Some(room)) = (value.get(..length.div_ceil(8)), room.get_mut(..length))
+        else {
+            return Some(Look::Unsure(Unsure::Long(length)));
+        };
+        copy_out(value, room);
+        Some(Look::Hit(Hit {
+            length,
+            flags,
+            cas: load(head, slot::CAS),
+            ttl,
+        }))
     }
 
+    #[inline]
     fn closed(&self) -> bool {
         split(load(self.memory.as_ref(), word::CLOCK_CLOSED)).1 != 0
     }
@@ -389,17 +364,6 @@ impl<M: AsRef<[AtomicU64]>> Table<M> {
     }
 }
 
-/// What a slot holds.
-enum Found {
-    /// Nothing, or another key.
-    Other,
-    /// The key, whose time is over.
-    Expired,
-    Hit(Hit),
-    Long(usize),
-    Busy,
-}
-
 /// Relaxed: see "Memory ordering" above for the fences. The callers have checked the length.
 #[inline]
 fn load(words: &[AtomicU64], index: usize) -> u64 {
@@ -470,32 +434,43 @@ fn same(words: &[AtomicU64], key: &[u8], last: u64) -> bool {
 /// Copies bytes out of words, as many as `room` has.
 #[inline]
 fn copy_out(words: &[AtomicU64], room: &mut [u8]) {
-    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
-    // Four at a time, then one by one.
-    let groups = room.chunks_exact_mut(32).zip(words.chunks_exact(4));
-    for (to, from) in groups {
-        for (to, word) in to.chunks_exact_mut(8).zip(from) {
-            to.copy_from_slice(&load(word));
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    let (length, whole) = (room.len(), room.len() / 8);
+    let Some((words, behind)) = words.split_at_checked(whole) else {
+        return;
+    };
+    // Four at a time, in arrays so that no length is looked at again, then one by one.
+    let mut to = room.chunks_exact_mut(32);
+    let mut from = words.chunks_exact(4);
+    for (to, from) in Iterator::zip(to.by_ref(), from.by_ref()) {
+        if let (Ok(to), [a, b, c, d]) = (<&mut [u8; 32]>::try_from(to), from) {
+            to[..8].copy_from_slice(&load(a).to_ne_bytes());
+            to[8..16].copy_from_slice(&load(b).to_ne_bytes());
+            to[16..24].copy_from_slice(&load(c).to_ne_bytes());
+            to[24..].copy_from_slice(&load(d).to_ne_bytes());
         }
     }
-    let (done, whole) = (room.len() / 32 * 4, room.len() / 8);
-    let (Some(room), Some(words)) = (room.get_mut(done * 8..), words.get(done..)) else {
-        return;
-    };
-    for (to, word) in room.chunks_exact_mut(8).zip(words) {
-        to.copy_from_slice(&load(word));
+    let to = to.into_remainder().chunks_exact_mut(8);
+    for (to, word) in to.zip(from.remainder()) {
+        to.copy_from_slice(&load(word).to_ne_bytes());
     }
-    let last = room.chunks_exact_mut(8).into_remainder();
-    let (false, Some(word)) = (last.is_empty(), words.get(whole - done)) else {
+    let count = length % 8;
+    let (1.., Some(end)) = (count, behind.first()) else {
         return;
     };
-    // As above: in pieces of known lengths.
-    let bytes = load(word);
-    let mut at = 0;
-    for piece in [4, 2, 1] {
-        if last.len() & piece != 0 {
-            last[at..at + piece].copy_from_slice(&bytes[at..at + piece]);
-            at += piece;
+    // The bytes behind the last whole word, as numbers: short copies of unknown length would be calls.
+    let end = load(end).to_le();
+    match (words.last(), room.last_chunk_mut::<8>()) {
+        (Some(before), Some(room)) => {
+            // CAST: below 64.
+            let shift = 8 * count as u32;
+            let whole = (load(before).to_le() >> shift) | (end << (64 - shift));
+            *room = whole.to_le_bytes();
+        }
+        _ => {
+            for (to, byte) in room.iter_mut().zip(end.to_le_bytes()) {
+                *to = byte;
+            }
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use virgo_proto::memcached::{
-    decode_base64, encode_base64, number, quick_get, step, Meta, Request, Step, KEYS_LINE_MAX,
-    KEY_MAX, LINE_MAX,
+    decode_base64, encode_base64, number, quick_get, step, Meta, MetaVerb, Request, Step,
+    KEYS_LINE_MAX, KEY_MAX, LINE_MAX,
 };
 
 fn check_key(key: &[u8]) {
@@ -20,6 +20,9 @@ fn check_meta(meta: &Meta<'_>) {
     let mut room = [0; KEY_MAX];
     let plain = meta.plain_key(&mut room);
     assert!(!plain.is_empty() && plain.len() <= KEY_MAX);
+}
+
+fn check_flags(meta: &Meta<'_>) {
     let mut seen = [false; 127];
     for word in meta.flags {
         let seen = &mut seen[usize::from(word[0])];
@@ -38,7 +41,13 @@ fn check(request: &Request<'_>) {
         Request::Delete { key, .. } | Request::Count { key, .. } | Request::Touch { key, .. } => {
             check_key(key);
         }
-        Request::Meta(_, meta) => check_meta(meta),
+        Request::Meta(verb, meta) => {
+            check_meta(meta);
+            // The words behind the key say nothing to "me", as with memcached.
+            if *verb != MetaVerb::Debug {
+                check_flags(meta);
+            }
+        }
         _ => {}
     }
 }
