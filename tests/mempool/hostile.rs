@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use virgo_tests::module;
-use virgo_tests::{long, wait_until, SOON};
+use virgo_tests::{debug_kernel, long, wait_until, SOON};
 
 use crate::net::{allow_files, pool, Client, MODULE};
 
@@ -284,7 +284,11 @@ fn unloading_under_load() {
 /// is refused, and the module goes with all of them there.
 #[test]
 fn thousands_of_connections() {
-    let count = if long() { 10_000 } else { 2000 };
+    let count = match (long(), debug_kernel()) {
+        (true, _) => 10_000,
+        (false, true) => 300,
+        (false, false) => 2000,
+    };
     allow_files(count as u64 + 100);
     let pool = pool(&format!("max_connections={count}"));
     let mut clients: Vec<Client> = Vec::with_capacity(count);
