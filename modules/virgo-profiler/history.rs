@@ -224,8 +224,9 @@ impl ProcStream for HistoryFile {
 
     fn poll(&self, waiter: &Waiter<'_>) -> u32 {
         waiter.wait_for(self.tracer.pollers());
-        let readable = self.trace.lock().as_ref().is_some_and(|t| t.is_readable());
-        if readable {
+        // Without a trace a read does not wait: it is an error.
+        let waits = self.trace.lock().as_ref().is_some_and(|t| !t.is_readable());
+        if !waits {
             POLLIN
         } else {
             0

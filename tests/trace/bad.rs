@@ -186,6 +186,60 @@ fn a_short_buffer_and_no_records() {
     assert!(virgo::trace::Events::new(&all[..]).is_ok());
 }
 
+/// What poll() tells at once, and within a while.
+fn readable(file: &TraceFile, within: std::time::Duration) -> bool {
+    let limit = i32::try_from(within.as_millis()).expect("a short time");
+    match sys::poll(file, libc::POLLIN, limit) {
+        0 => false,
+        told => {
+            assert_eq!(told, libc::POLLIN);
+            true
+        }
+    }
+}
+
+#[test]
+fn poll_tells_when_a_read_would_not_wait() {
+    let at_once = std::time::Duration::ZERO;
+    let file = TraceFile::open().expect("the file opens");
+    assert!(readable(&file, at_once), "without a trace a read is ESRCH");
+    let mut child = waiting("polled", |parent| {
+        let mut area = Area::new(10);
+        area.touch(0, 10);
+        parent.say(0);
+        parent.hear();
+        0
+    });
+    file.start(Target::Process(child.pid), false, 0)
+        .expect("the trace starts");
+    set_nonblocking(&file);
+    let raw = File::from(file.try_clone().expect("another descriptor"));
+    let drain = || loop {
+        match read(&raw, 65536) {
+            Ok(bytes) if bytes.is_empty() => return true,
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, EAGAIN);
+                return false;
+            }
+        }
+    };
+    assert!(!drain());
+    assert!(
+        !readable(&file, at_once),
+        "it waits for us, and nothing is left"
+    );
+    child.say(1);
+    child.hear();
+    assert!(readable(&file, SOON), "it has touched pages");
+    // It may still come to its wait.
+    assert!(wait_until(SOON, || !drain() && !readable(&file, at_once)));
+    child.say(1);
+    child.wait();
+    assert!(wait_until(SOON, || readable(&file, SOON) && drain()));
+    assert!(readable(&file, at_once), "the end stays");
+}
+
 #[test]
 fn two_readers_share_the_records() {
     let mut child = waiting("two readers", |_| {

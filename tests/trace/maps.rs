@@ -6,6 +6,7 @@ use std::ptr;
 
 use virgo::trace::{Event, Events, History, Target, TraceFile};
 use virgo_tests::child::{Child, Parent};
+use virgo_tests::debug_kernel;
 use virgo_tests::sys::PAGE;
 
 use crate::{drain, proc_maps, set_nonblocking, waiting};
@@ -257,7 +258,12 @@ fn execve_brings_a_new_map() {
 
 #[test]
 fn a_hundred_thousand_regions() {
-    let count = 100_000_usize;
+    // Each takes the debug kernel near a millisecond.
+    let count = if debug_kernel() {
+        20_000
+    } else {
+        100_000_usize
+    };
     std::fs::write("/proc/sys/vm/max_map_count", "300000").expect("a higher limit");
     let mut child = waiting("regions", |parent| {
         let base = map(0, 2 * count, libc::PROT_NONE, libc::MAP_PRIVATE);
