@@ -2,6 +2,7 @@
 
 //! Kernel functions by name.
 
+use std::cell::RefCell;
 use std::mem::size_of;
 use std::time::Duration;
 
@@ -71,10 +72,15 @@ pub struct Function {
     pub busy: Duration,
 }
 
+thread_local! {
+    /// Room for the longest output, which is not known before the function has run. Kept, as memory
+    /// so long is the kernel's again each time that it is freed; what is never touched costs nothing.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Control {
     /// Calls a kernel function by name.
     pub fn call(&self, call: &Call<'_>) -> Result<Called> {
-        let mut output = vec![0; MAX_OUTPUT];
         let (policy, node) = call.policy.to_numbers();
         let mut argument = uapi::CpupoolCall {
             size: size_of::<uapi::CpupoolCall>() as u32,
@@ -90,19 +96,20 @@ impl Control {
                 .max(1),
             ..Default::default()
         };
-        let result = sys::cpupool_call(
-            self,
-            &mut argument,
-            call.name.as_bytes(),
-            call.input,
-            &mut output,
-        );
+        let result = ROOM.with_borrow_mut(|room| {
+            if room.is_empty() {
+                *room = vec![0; MAX_OUTPUT];
+            }
+            let name = call.name.as_bytes();
+            let result = sys::cpupool_call(self, &mut argument, name, call.input, room);
+            let output = room.get(..argument.output_length as usize);
+            result.map(|()| output.unwrap_or_default().to_vec())
+        });
         let node = NodeId(argument.node);
-        result.map_err(|errno| {
+        let output = result.map_err(|errno| {
             let node = (node.0 != 0).then_some(node);
             Error::new(Action::CallFunction(call.name.into(), node), errno)
         })?;
-        output.truncate(argument.output_length as usize);
         Ok(Called {
             output,
             node,
