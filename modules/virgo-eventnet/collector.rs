@@ -74,6 +74,8 @@ const BATCH: usize = 4096;
 const OWN: u8 = Module::Eventnet as u8;
 /// How long after a failure it is tried again.
 const RETRY_NS: u64 = 1_000_000_000;
+/// How long unloading goes on with the text files.
+const FINISH_NS: u64 = 5_000_000_000;
 /// The text files are not made again before so many times what the last time took have passed.
 const RENDER_PAUSE: u64 = 4;
 
@@ -562,10 +564,11 @@ impl Files {
         }
     }
 
-    /// Makes the text files; when it is to be done again, `None` if all is in them.
-    fn render(&mut self, net: &Net, all: bool) -> Option<u64> {
+    /// Makes the text files, one part or until `until` (0: one part, if its time has come); when it
+    /// is to be done again, `None` if all is in them.
+    fn render(&mut self, net: &Net, until: u64) -> Option<u64> {
         let begin = monotonic_ns();
-        if !all && begin < self.render_at {
+        if until == 0 && begin < self.render_at {
             let behind = self.render.position() < self.journal.end();
             return behind.then_some(self.render_at);
         }
@@ -590,7 +593,7 @@ impl Files {
                         return None;
                     }
                     // What waits to be written comes first.
-                    if !all {
+                    if now >= until {
                         return Some(now);
                     }
                 }
@@ -603,7 +606,7 @@ impl DeadlineHandler for Collector {
     fn run(&self, work: &DeadlineWork<Self>) {
         let mut files = self.files.lock();
         let (more, failed) = files.round(&self.net);
-        let render = files.render(&self.net, false);
+        let render = files.render(&self.net, 0);
         drop(files);
         if self.net.collector.load(Relaxed) != 0 {
             self.forward.run_soon();
@@ -714,7 +717,8 @@ impl Drop for Finish {
                 break;
             }
         }
-        // What is not in the text files by now is put there at the next load.
-        let _ = files.render(&core.net, true);
+        // What is not in the text files by then is put there at the next load: after a storm of events
+        // making them takes minutes, which nobody who unloads a module waits for.
+        let _ = files.render(&core.net, monotonic_ns().saturating_add(FINISH_NS));
     }
 }
