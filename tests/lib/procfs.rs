@@ -99,7 +99,8 @@ pub struct KernelMemory {
     pub slab_kb: u64,
     /// vmalloc, in kB.
     pub vmalloc_kb: u64,
-    /// Memory that programs could have, in kB.
+    /// Memory that programs have or could have, in kB, with what waits in the lists of each
+    /// processor: what the kernel uses is missing from it.
     pub available_kb: u64,
 }
 
@@ -111,9 +112,24 @@ impl KernelMemory {
         KernelMemory {
             slab_kb: meminfo_kb("SUnreclaim"),
             vmalloc_kb: meminfo_kb("VmallocUsed"),
-            available_kb: meminfo_kb("MemAvailable"),
+            available_kb: meminfo_kb("MemAvailable")
+                + meminfo_kb("AnonPages")
+                + processors_lists_kb(),
         }
     }
+}
+
+/// Free pages in the lists that each processor keeps for itself, in kB: some megabytes that come
+/// and go, and that `MemAvailable` leaves out.
+fn processors_lists_kb() -> u64 {
+    // A line "count: N" of each processor, in each zone's "pagesets".
+    let zones = fs::read_to_string("/proc/zoneinfo").expect("/proc/zoneinfo");
+    let pages: u64 = zones
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("count:"))
+        .map(|count| count.trim().parse::<u64>().expect("a number of pages"))
+        .sum();
+    pages * sys::PAGE as u64 / 1024
 }
 
 /// The kernel's log, one line after the other, without its time stamps.

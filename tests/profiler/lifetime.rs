@@ -207,6 +207,9 @@ fn loading_and_unloading_leaks_nothing() {
             && after.slab_kb <= before.slab_kb + slack
             && after.available_kb + 8 * slack >= before.available_kb
     });
-    println!("{rounds} rounds in {:?}", start.elapsed());
+    println!(
+        "{rounds} rounds in {:?}: {before:?}, {after:?}",
+        start.elapsed()
+    );
     assert!(back, "{before:?}, {after:?}");
 }
