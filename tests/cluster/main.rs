@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use virgo_proto::frame::{Header, Kind, HEADER, TAG};
+use virgo_tests::nodes::KEY;
 
 use peer::{plain, Client};
 use world::{call, wait_state, Call, Cluster, ADDRESSES, MODULE};
@@ -300,20 +301,20 @@ fn tables_that_cannot_be_are_refused_in_words() {
         "0.0.0.0:40000 was asked for",
     );
     refused(
-        &["--key", world::KEY],
+        &["--key", KEY],
         "10.77.0.2,10.77.0.3",
         "none of the 2 nodes",
     );
-    refused(&["--key", world::KEY], "10.77.0.1,nonsense", "nonsense");
-    refused(&["--key", world::KEY], "10.77.0.1;0", "weight");
-    refused(&["--key", world::KEY], "", "names no node");
+    refused(&["--key", KEY], "10.77.0.1,nonsense", "nonsense");
+    refused(&["--key", KEY], "10.77.0.1;0", "weight");
+    refused(&["--key", KEY], "", "names no node");
     refused(
-        &["--key", world::KEY, "--bind", "10.77.0.2"],
+        &["--key", KEY, "--bind", "10.77.0.2"],
         &all,
         "not an address of this machine",
     );
     let many: Vec<String> = (1..=65).map(|last| format!("10.77.0.{last}")).collect();
-    refused(&["--key", world::KEY], &many.join("\n"), "at most 64");
+    refused(&["--key", KEY], &many.join("\n"), "at most 64");
     let nobody = cluster.run_as_nobody(&["nodes", "clear"]);
     assert!(
         nobody.contains("permission") || nobody.contains("EPERM"),
@@ -323,6 +324,45 @@ fn tables_that_cannot_be_are_refused_in_words() {
     let ids = |nodes: &[world::Node]| nodes.iter().map(|node| node.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&cluster.nodes()), ids(&before));
     wait_state(&cluster, 2, "up");
+}
+
+#[test]
+fn nodes_are_reached_by_ipv6() {
+    let cluster = Cluster::up();
+    let addresses = ["fd77::1", "[fd77::2]:40000", "fd77::3"];
+    for (index, address) in ["fd77::1/64", "fd77::2/64", "fd77::3/64"]
+        .iter()
+        .enumerate()
+    {
+        let add = ["ip", "addr", "replace", address, "dev", "eth0", "nodad"];
+        cluster.on(index + 1, &add);
+    }
+    for node in 1..=3 {
+        cluster.load(node, &addresses);
+    }
+    for node in 1..=3 {
+        let up = || cluster.nodes_of(node).iter().all(|node| node.state == "up");
+        assert!(world::eventually(up), "{:?}", cluster.nodes_of(node));
+    }
+    let nodes = cluster.nodes();
+    let told: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
+    assert_eq!(
+        told,
+        ["[fd77::1]:40000", "[fd77::2]:40000", "[fd77::3]:40000"]
+    );
+    for node in &nodes {
+        call(&Call::echo(&node.id).size(100_000)).expect("an answer");
+    }
+    // By name, as a person has it.
+    for name in ["fd77::2", "[fd77::2]:40000"] {
+        cluster.virgo(1, &["nodes", "pick", "--node", name]);
+    }
+    // A client of IPv4 is a stranger to a node that listens for IPv6.
+    assert!(std::net::TcpStream::connect("10.77.0.2:40000").is_err());
+    cluster.power(3, "--stop");
+    wait_state(&cluster, 3, "down");
+    cluster.power(3, "--cont");
+    wait_state(&cluster, 3, "up");
 }
 
 #[test]
@@ -573,6 +613,10 @@ fn policies_choose_over_three_nodes() {
         nodes[1].load > nodes[0].load + 1500 && nodes[2].load > nodes[0].load + 1500
     });
     assert!(seen, "{:?}", cluster.nodes());
+    // Eight tasks on two processors: some wait nearly always, as the node's kernel counts it.
+    let waiting = world::eventually(|| cluster.nodes()[1].pressure > Some(500));
+    let told = cluster.on(2, &["cat", "/sys/fs/cgroup/cpu.pressure"]);
+    assert!(waiting, "{:?}, {told}", cluster.nodes());
     assert_eq!(
         cluster.pick(&["-n", "100", "--policy", "least-loaded"]),
         [100, 0, 0]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use virgo_proto::frame::MAX_PAYLOAD;
 use virgo_proto::node::{mapped, node_id};
+use virgo_tests::nodes::{self, KEY, SECRET};
 use virgo_tests::script::{self, Outcome};
 use virgo_tests::{wait_until, SOON};
 
@@ -19,11 +20,6 @@ use virgo_tests::{wait_until, SOON};
 pub(crate) const ADDRESSES: [&str; 3] = ["10.77.0.1", "10.77.0.2", "10.77.0.3"];
 /// The number that virgo-nodetest serves under.
 pub(crate) const MODULE: u32 = 6;
-/// The key's file.
-pub(crate) const KEY: &str = "/tmp/key";
-/// Its content.
-const SECRET: &str = "the key of these tests, which is long enough";
-
 /// The key, as bytes.
 pub(crate) fn key() -> Vec<u8> {
     SECRET.into()
@@ -108,14 +104,11 @@ pub(crate) struct Node {
     pub(crate) state: String,
     pub(crate) cpus: u64,
     pub(crate) load: u64,
+    /// Permille of the last ten seconds in which a task waited for a processor.
+    pub(crate) pressure: Option<u64>,
     pub(crate) rtt_ms: f64,
     pub(crate) in_flight: u64,
     pub(crate) error: String,
-}
-
-fn good(outcome: &Outcome, what: &[&str]) -> String {
-    assert_eq!(outcome.code, 0, "{what:?}: {}{}", outcome.out, outcome.err);
-    outcome.out.clone()
 }
 
 /// All three, with the same modules and tables. One test at a time has it.
@@ -151,18 +144,12 @@ impl Cluster {
 
     /// Runs a command on a node.
     pub(crate) fn try_on(&self, node: usize, command: &[&str]) -> Outcome {
-        if node == 1 {
-            return script::run(command[0], &command[1..]);
-        }
-        let number = node.to_string();
-        let mut arguments = vec![number.as_str()];
-        arguments.extend(command);
-        script::run("virgo-node", &arguments)
+        nodes::try_on(node, command)
     }
 
     /// Runs a command on a node, which must succeed; what it says.
     pub(crate) fn on(&self, node: usize, command: &[&str]) -> String {
-        good(&self.try_on(node, command), command)
+        nodes::on(node, command)
     }
 
     fn modules(&self, node: usize) {
@@ -180,18 +167,12 @@ impl Cluster {
     /// Loads modules, key and table, where they are not there yet.
     pub(crate) fn configure(&self, node: usize) {
         self.modules(node);
-        let script = format!("umask 077; echo '{SECRET}' > {KEY}");
-        self.on(node, &["sh", "-c", &script]);
         self.load(node, &ADDRESSES);
     }
 
     /// Loads a table.
-    pub(crate) fn load(&self, node: usize, nodes: &[&str]) {
-        let script = format!(
-            "echo '{}' > /tmp/nodes && virgo nodes load /tmp/nodes --key {KEY}",
-            nodes.join(",")
-        );
-        self.on(node, &["sh", "-c", &script]);
+    pub(crate) fn load(&self, node: usize, addresses: &[&str]) {
+        nodes::load_table(node, addresses);
     }
 
     /// Has node 1 take this test for another node: numbers of node 1 and of the other.
@@ -253,6 +234,7 @@ impl Cluster {
                 state: node["state"].as_str().expect("a state").into(),
                 cpus: node["load"]["cpus"].as_u64().unwrap_or(0),
                 load: node["load"]["load"].as_u64().unwrap_or(0),
+                pressure: node["load"]["pressure_permille"].as_u64(),
                 rtt_ms: node["rtt_ms"].as_f64().expect("a time"),
                 in_flight: node["in_flight"].as_u64().expect("a count"),
                 error: node["error"].as_str().unwrap_or("").into(),
@@ -309,8 +291,7 @@ impl Cluster {
 
     /// Cuts a node's power, freezes it, and so on.
     pub(crate) fn power(&self, node: usize, verb: &str) {
-        let number = node.to_string();
-        good(&script::run("virgo-node", &[&number, verb]), &[verb]);
+        nodes::power(node, verb);
     }
 
     /// How often each node was chosen, in the order of the addresses.

@@ -11,6 +11,7 @@ pub mod child;
 pub mod device;
 pub mod epoll;
 pub mod module;
+pub mod nodes;
 pub mod procfs;
 pub mod script;
 pub mod sys;

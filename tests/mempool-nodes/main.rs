@@ -3,8 +3,6 @@
 //! The memory pool over three guests as the nodes of a cluster: this one is node 1.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,9 +10,9 @@ use virgo_proto::uapi::{
     self, MemCount, MemDrop, MemFree, MemIo, MemMalloc, MemPut, MemStat, MemTake, Vuid,
 };
 use virgo_tests::device::Device;
+use virgo_tests::nodes::{self, power, sh};
 use virgo_tests::script;
 use virgo_tests::sys::{self, Errno, Res, ENOENT};
-use virgo_tests::{wait_until, SOON};
 
 const ESTALE: Errno = Errno(libc::ESTALE);
 
@@ -27,52 +25,16 @@ macro_rules! sized {
     };
 }
 
-/// Runs a script on a node; what it says.
-fn on(node: usize, script: &str) -> String {
-    let outcome = if node == 1 {
-        script::run("sh", &["-c", script])
-    } else {
-        script::run("virgo-node", &[&node.to_string(), "sh", "-c", script])
-    };
-    assert_eq!(outcome.code, 0, "{script}: {}{}", outcome.out, outcome.err);
-    outcome.out
-}
-
-/// Cuts node 3's power, or boots it again.
-fn power(what: &str) {
-    let outcome = script::run("virgo-node", &["3", what]);
-    assert_eq!(outcome.code, 0, "{what}: {}{}", outcome.out, outcome.err);
-}
-
 /// Modules, key and table on all three, and all up for node 1; the nodes' numbers in the order of
 /// their addresses.
 fn cluster() -> Vec<u32> {
     let script = "for m in core mempool; do [ -e /sys/module/virgo_$m ] || \
-                  insmod /virgo/ko/virgo-$m.ko || exit 1; done; umask 077; \
-                  echo 'the key of these tests, which is long enough' > /tmp/key; \
-                  echo 10.77.0.1,10.77.0.2,10.77.0.3 > /tmp/nodes; \
-                  virgo nodes load /tmp/nodes --key /tmp/key";
+                  insmod /virgo/ko/virgo-$m.ko || exit 1; done";
     for node in 1..=3 {
-        on(node, script);
+        sh(node, script);
+        nodes::load_table(node, &["10.77.0.1", "10.77.0.2", "10.77.0.3"]);
     }
-    fs::set_permissions("/tmp/key", fs::Permissions::from_mode(0o600)).expect("chmod");
-    let mut ids = BTreeMap::new();
-    let up = wait_until(SOON, || {
-        let text = on(1, "virgo nodes --json");
-        let value: Value = serde_json::from_str(&text).expect("JSON");
-        let nodes = value["nodes"].as_array().expect("a list").clone();
-        for node in &nodes {
-            let id = node["id"].as_str().expect("a number");
-            let id = u32::from_str_radix(id, 16).expect("a number");
-            ids.insert(
-                node["address"].as_str().expect("an address").to_string(),
-                id,
-            );
-        }
-        nodes.len() == 3 && nodes.iter().all(|node| node["state"] == "up")
-    });
-    assert!(up, "the nodes do not come up");
-    ids.into_values().collect()
+    nodes::wait_up(3)
 }
 
 fn put(device: &Device, key: &str, value: &[u8], flags: u32) -> Res<u32> {
@@ -149,7 +111,7 @@ fn pattern(length: usize) -> Vec<u8> {
 
 /// Requests of `virgo` on a node, in one line each.
 fn virgo(node: usize, line: &str) -> String {
-    on(node, &format!("virgo mem {line}"))
+    sh(node, &format!("virgo mem {line}"))
 }
 
 const DEAD: [Errno; 2] = [Errno(libc::EHOSTDOWN), Errno(libc::ETIMEDOUT)];
@@ -369,7 +331,7 @@ fn blocks_in_chunks(device: &Device, ids: &[u32]) -> Vuid {
         assert_eq!(parts, [82 * 4096], "on node {from}");
     }
     // The other nodes read it, write it and free it as well.
-    let told = on(
+    let told = sh(
         2,
         &format!(
             "virgo mem get {striped} --offset 4090 --length 15",
@@ -377,7 +339,7 @@ fn blocks_in_chunks(device: &Device, ids: &[u32]) -> Vuid {
         ),
     );
     assert_eq!(told, "over the border");
-    on(
+    sh(
         3,
         &format!(
             "virgo mem set {} --offset 8185 'and this one'",
@@ -388,7 +350,7 @@ fn blocks_in_chunks(device: &Device, ids: &[u32]) -> Vuid {
         get(device, striped, 8185, 12).0,
         Ok(b"and this one".to_vec())
     );
-    on(2, &format!("virgo mem free {}", hex(striped)));
+    sh(2, &format!("virgo mem free {}", hex(striped)));
     assert_eq!(get(device, striped, 0, 1).0, Err(ESTALE));
     assert_eq!(stat(device).blocks, before);
     for from in 2..=3 {
@@ -496,7 +458,7 @@ fn bounds(device: &Device, ids: &[u32]) {
 /// part again.
 fn a_node_dies(device: &Device, ids: &[u32], vuids: &[Vuid], striped: Vuid) {
     let bytes = pattern(3_000_000);
-    power("--kill");
+    power(3, "--kill");
     let begin = Instant::now();
     let (result, node) = get(device, vuids[2], 0, 100);
     assert_dead(&result);
@@ -559,7 +521,7 @@ fn a_node_dies(device: &Device, ids: &[u32], vuids: &[Vuid], striped: Vuid) {
     assert_eq!(get(device, vuids[0], 0, 3_000_000).0, Ok(bytes));
     assert_eq!(free(device, vuids[0]), Ok(0));
 
-    power("--start");
+    power(3, "--start");
     assert_eq!(cluster(), ids);
     // It has nothing, and says so; what is stored there again is found.
     assert_eq!(get(device, vuids[2], 0, 1), (Err(ESTALE), ids[2]));
