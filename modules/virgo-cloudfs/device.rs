@@ -137,16 +137,20 @@ impl FsFile {
         path_user.read_all(&mut path, GFP_KERNEL)?;
         let export = &self.export;
         let node = NodeId::from_number(value.node);
-        let (mark, held) = if value.node == 0 || node == cluster::me() {
+        value.handle = if value.node == 0 || node == cluster::me() {
             let opened = files::open(export, &path, flags, mode, export.read_only)?;
-            (0, Held::Here(opened))
+            self.handles.insert(0, Held::Here(opened))?
         } else {
             // The other node's thread has no umask of the caller.
             let mode = mode & !umask();
             let (mark, there) = self.ways.open(node, &path, flags, mode)?;
-            (mark, Held::There(there))
+            self.handles
+                .insert(mark, Held::There(there))
+                .inspect_err(|_| {
+                    // Where the node does not hear it, it closes it with the rest.
+                    let _ = self.ways.close(&there);
+                })?
         };
-        value.handle = self.handles.insert(mark, held)?;
         if let Err(error) = request.write_back() {
             // The caller does not learn of it, so there is none.
             self.close_it(request.value.handle)?;
@@ -267,7 +271,7 @@ impl FsFile {
         let opened = self.handles.get(value.handle)?;
         let _room = self.export.room(length)?;
         let all = match &**opened {
-            Held::Here(local) => files::list(local, value.offset, length)?,
+            Held::Here(local) => files::list(&self.export, local, value.offset, length)?,
             Held::There(there) => self.ways.list(there, value.offset, length)?,
         };
         to.writer().write_slice(&all)?;

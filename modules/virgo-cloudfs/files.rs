@@ -13,6 +13,7 @@ use crate::{
     handles::Local,
     lib::vfs::{
         Change,
+        DirEntry,
         OpenFile,
         Place, //
     },
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Flags of open(2) that mean something here.
-const OPEN_FLAGS: u32 = p9::open::ACCMODE
+pub(crate) const OPEN_FLAGS: u32 = p9::open::ACCMODE
     | p9::open::CREATE
     | p9::open::EXCL
     | p9::open::TRUNC
@@ -35,6 +36,9 @@ const OPEN_FLAGS: u32 = p9::open::ACCMODE
 
 /// Bytes of a READDIR's entry in front of its name.
 const ENTRY_HEAD: usize = 19;
+
+/// Where in that the next entry's place is.
+const NEXT: usize = 8;
 
 /// Whether flags and mode are some that [`open`] knows.
 pub(crate) fn is_known(open_flags: u32, mode: u32) -> bool {
@@ -102,55 +106,107 @@ pub(crate) fn stat(opened: &Local, value: &mut FsStat) -> Result {
     Ok(())
 }
 
-/// Entries of a folder from `offset` on, in `length` bytes at most; none at its end.
-pub(crate) fn list(opened: &Local, offset: u64, length: usize) -> Result<KVVec<u8>> {
-    let mut all: KVVec<u8> = KVVec::new();
-    // As in a Treaddir: where the next one is goes with the one before.
-    let mut held: Option<usize> = None;
-    let mut failed = Ok(());
-    let mut whole = true;
-    let next = opened.file.read_dir(offset, |found| {
-        patch(&mut all, held.take(), found.offset);
-        let at = all.len();
-        let end = at
-            .saturating_add(ENTRY_HEAD)
-            .saturating_add(found.name.len());
-        if end > length {
-            whole = false;
-            return false;
-        }
+/// Entries of a folder from `offset` on, in `length` bytes at most; none at its end. `EINVAL` if not
+/// even one fits.
+pub(crate) fn list(
+    export: &Export,
+    opened: &Local,
+    offset: u64,
+    length: usize,
+) -> Result<KVVec<u8>> {
+    let mut all = KVVec::new();
+    let folder = Folder::new(&opened.place, &opened.file, &export.root)?;
+    folder.entries(offset, &mut all, length, NEXT, |found| {
+        let mut head = [0; ENTRY_HEAD];
         // CAST: a byte's worth; a name has 255 bytes at most.
         let (kind, name_len) = (found.kind as u8, found.name.len() as u16);
-        let parts: [&[u8]; 5] = [
+        let parts: [&[u8]; 4] = [
             &found.ino.to_le_bytes(),
             &[0; 8],
             &[kind],
             &name_len.to_le_bytes(),
-            found.name,
         ];
-        for part in parts {
-            if let Err(error) = all.extend_from_slice(part, GFP_KERNEL) {
-                failed = Err(Error::from(error));
-                return false;
-            }
+        let bytes = parts.into_iter().flatten();
+        for (place, byte) in Iterator::zip(head.iter_mut(), bytes) {
+            *place = *byte;
         }
-        held = Some(at);
-        true
+        Some(head)
     })?;
-    failed?;
-    patch(&mut all, held, next);
-    // Not even one fits: no bytes would be the folder's end.
-    if !whole && all.is_empty() {
-        return Err(EINVAL);
-    }
     Ok(all)
 }
 
-/// Writes where an entry's successor is into the entry at `held`.
+/// A folder whose entries are to be told.
+pub(crate) struct Folder<'a> {
+    file: &'a OpenFile,
+    /// Its own number, if it is the served root: what is above that is nobody's business.
+    root: Option<u64>,
+}
+
+impl<'a> Folder<'a> {
+    /// The folder at `place`, open as `file`.
+    pub(crate) fn new(place: &Place, file: &'a OpenFile, root: &Place) -> Result<Self> {
+        let root = if place.is(root) {
+            Some(place.stat()?.ino)
+        } else {
+            None
+        };
+        Ok(Folder { file, root })
+    }
+
+    /// Appends entries from `offset` on to `all`, until it would be longer than `end`: what `head`
+    /// makes of each, if anything, and its name. An entry goes with where the next one is, which the
+    /// folder says with that one: eight bytes at `next_at` of a head are filled in later.
+    ///
+    /// `EINVAL` if not even one fits: nothing would be the folder's end.
+    pub(crate) fn entries<const HEAD: usize>(
+        &self,
+        offset: u64,
+        all: &mut KVVec<u8>,
+        end: usize,
+        next_at: usize,
+        head: impl Fn(&DirEntry<'_>) -> Option<[u8; HEAD]>,
+    ) -> Result {
+        let start = all.len();
+        let mut held: Option<usize> = None;
+        let mut failed = Ok(());
+        let mut whole = true;
+        let next = self.file.read_dir(offset, |mut found| {
+            patch(all, held.take(), found.offset);
+            if let Some(own) = self.root.filter(|_| found.name == b"..") {
+                found.ino = own;
+            }
+            let Some(head) = head(&found) else {
+                return true;
+            };
+            let at = all.len().saturating_add(next_at);
+            let length = HEAD.saturating_add(found.name.len());
+            if all.len().saturating_add(length) > end {
+                whole = false;
+                return false;
+            }
+            let pushed = all
+                .extend_from_slice(&head, GFP_KERNEL)
+                .and_then(|()| all.extend_from_slice(found.name, GFP_KERNEL));
+            if let Err(error) = pushed {
+                failed = Err(Error::from(error));
+                return false;
+            }
+            held = Some(at);
+            true
+        })?;
+        failed?;
+        patch(all, held, next);
+        if !whole && all.len() == start {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+}
+
+/// Writes where the next entry is to the place `held`, if there is one.
 fn patch(all: &mut KVVec<u8>, held: Option<usize>, next: u64) {
     let Some(at) = held else { return };
-    let from = at.saturating_add(8);
-    let place = all.as_mut_slice().get_mut(from..from.saturating_add(8));
+    let place = all.as_mut_slice().get_mut(at..at.saturating_add(8));
     if let Some(place) = place {
         place.copy_from_slice(&next.to_le_bytes());
     }

@@ -87,6 +87,7 @@ const READDIR: u32 = 8;
 const LEAVE: u32 = 9;
 
 /// A file that is open on another node.
+#[derive(Clone, Copy)]
 pub(crate) struct There {
     node: NodeId,
     number: u64,
@@ -480,7 +481,7 @@ impl Guests {
                 let offset = reader.number()?;
                 let length = reader.length(output)?;
                 let _room = export.room(length)?;
-                output.set(files::list(&opened, offset, length)?)
+                output.set(files::list(export, &opened, offset, length)?)
             }
             _ => Err(compat::eopnotsupp()),
         }

@@ -14,6 +14,10 @@ use kernel::{
 use crate::{
     errno,
     export::RoomTicket,
+    files::{
+        self,
+        Folder, //
+    },
     lib::{
         listener::Bytes,
         vfs::{
@@ -71,15 +75,8 @@ const LOCK_STEPS: u32 = 120;
 /// setxattr(2)'s flag.
 const XATTR_REPLACE: i32 = 2;
 
-/// Flags of open(2) that a client's mean something to.
-const OPEN_FLAGS: u32 = p9::open::ACCMODE
-    | p9::open::EXCL
-    | p9::open::TRUNC
-    | p9::open::APPEND
-    | p9::open::DSYNC
-    | p9::open::SYNC
-    | p9::open::DIRECTORY
-    | p9::open::NOATIME;
+/// Flags of open(2) that a client's mean something to: LCREATE is a request of its own.
+const OPEN_FLAGS: u32 = files::OPEN_FLAGS & !p9::open::CREATE;
 
 /// A request on its way to its answer.
 pub(crate) struct Job {
@@ -293,16 +290,6 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
 fn permissions(mode: u32) -> u16 {
     // CAST: twelve bits.
     (mode & 0o7777) as u16
-}
-
-/// Writes where an entry's successor is into the entry at `held`.
-fn patch(buffer: &mut KVVec<u8>, held: Option<usize>, next: u64) {
-    let Some(at) = held else { return };
-    let from = at.saturating_add(p9::QID);
-    let place = buffer.as_mut_slice().get_mut(from..from.saturating_add(8));
-    if let Some(place) = place {
-        place.copy_from_slice(&next.to_le_bytes());
-    }
 }
 
 struct Call<'a> {
@@ -763,63 +750,27 @@ impl Call<'_> {
         let fid = self.session.fid(fid)?;
         let file = fid.file()?;
         let count = self.bounded(count)?.min(FOLDER_MAX);
-        // The folder says where an entry is; what goes with it is where the next one is, which is
-        // known when that comes.
-        let mut held: Option<usize> = None;
-        let mut failed = Ok(());
-        let mut whole = true;
-        let is_root = fid.place.is(self.root());
-        let own = fid.place.stat()?.ino;
+        let folder = Folder::new(&fid.place, file, self.root())?;
         self.data(kind::READDIR, count, |buffer| {
-            let next = file.read_dir(offset, |found| {
-                patch(buffer, held.take(), found.offset);
+            let end = count.saturating_add(p9::DATA_HEAD);
+            folder.entries(offset, buffer, end, p9::QID, |found| {
                 let kind = match found.kind {
                     4 => p9::QT_DIR,
                     10 => p9::QT_SYMLINK,
                     _ => 0,
                 };
-                // What is above the root is nobody's business.
-                let ino = if is_root && found.name == b".." {
-                    own
-                } else {
-                    found.ino
-                };
                 let entry = Entry {
                     qid: Qid {
                         kind,
                         version: 0,
-                        path: ino,
+                        path: found.ino,
                     },
                     offset: 0,
                     kind: found.kind as u8, // CAST: a byte's worth.
                     name: found.name,
                 };
-                let at = buffer.len();
-                let used = at.saturating_sub(p9::DATA_HEAD);
-                if used.saturating_add(Entry::size(found.name.len())) > count {
-                    whole = false;
-                    return false;
-                }
-                let Some(head) = entry.head() else {
-                    return true;
-                };
-                let pushed = buffer
-                    .extend_from_slice(&head, GFP_KERNEL)
-                    .and_then(|()| buffer.extend_from_slice(found.name, GFP_KERNEL));
-                if let Err(error) = pushed {
-                    failed = Err(Error::from(error));
-                    return false;
-                }
-                held = Some(at);
-                true
-            })?;
-            failed?;
-            patch(buffer, held.take(), next);
-            // Not even one fits: an empty answer would be the folder's end.
-            if !whole && buffer.len() == p9::DATA_HEAD {
-                return Err(EINVAL);
-            }
-            Ok(())
+                entry.head()
+            })
         })
     }
 

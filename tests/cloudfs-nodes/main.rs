@@ -4,62 +4,30 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use virgo::files::open;
 use virgo::local::Local;
+use virgo_tests::nodes::{self, power, sh};
 use virgo_tests::script;
 use virgo_tests::{wait_until, SOON};
 
 /// No request waits longer on a node that is dead: its time and some for a busy machine.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Runs a script on a node; what it says.
-fn on(node: usize, script: &str) -> String {
-    let outcome = if node == 1 {
-        script::run("sh", &["-c", script])
-    } else {
-        script::run("virgo-node", &[&node.to_string(), "sh", "-c", script])
-    };
-    assert_eq!(outcome.code, 0, "{script}: {}{}", outcome.out, outcome.err);
-    outcome.out
-}
-
-/// Cuts node 2's power, or boots it again.
-fn power(what: &str) {
-    let outcome = script::run("virgo-node", &["2", what]);
-    assert_eq!(outcome.code, 0, "{what}: {}{}", outcome.out, outcome.err);
-}
-
 /// Modules, key and table on both, and both up for node 1; the nodes' numbers.
 fn cluster() -> [u32; 2] {
     let script = "mkdir -p /srv/nodes; chown 65534:65534 /srv/nodes; \
                   [ -e /sys/module/virgo_core ] || insmod /virgo/ko/virgo-core.ko || exit 1; \
                   [ -e /sys/module/virgo_cloudfs ] || insmod /virgo/ko/virgo-cloudfs.ko \
-                  root=/srv/nodes bind=0.0.0.0 allow=127.0.0.0/8,10.77.0.0/24 || exit 1; umask 077; \
-                  echo 'the key of these tests, which is long enough' > /tmp/key; \
-                  echo 10.77.0.1,10.77.0.2 > /tmp/nodes; \
-                  virgo nodes load /tmp/nodes --key /tmp/key";
-    on(2, script);
-    on(1, script);
-    fs::set_permissions("/tmp/key", fs::Permissions::from_mode(0o600)).expect("chmod");
-    let mut ids = [0; 2];
-    let up = wait_until(SOON, || {
-        let value: Value = serde_json::from_str(&on(1, "virgo nodes --json")).expect("JSON");
-        let nodes = value["nodes"].as_array().expect("a list").clone();
-        for node in &nodes {
-            let id = u32::from_str_radix(node["id"].as_str().expect("a number"), 16);
-            let address = node["address"].as_str().expect("an address");
-            let place = usize::from(address.contains("10.77.0.2"));
-            ids[place] = id.expect("a number");
-        }
-        nodes.len() == 2 && nodes.iter().all(|node| node["state"] == "up")
-    });
-    assert!(up, "the nodes do not come up");
-    ids
+                  root=/srv/nodes bind=0.0.0.0 allow=127.0.0.0/8,10.77.0.0/24";
+    for node in [2, 1] {
+        sh(node, script);
+        nodes::load_table(node, &["10.77.0.1", "10.77.0.2"]);
+    }
+    let ids = nodes::wait_up(2);
+    [ids[0], ids[1]]
 }
 
 /// The errno of what must fail.
@@ -72,7 +40,7 @@ fn errno<T>(result: io::Result<T>) -> i32 {
 
 /// Handles that are held on a node.
 fn handles(node: usize) -> u64 {
-    let text = on(node, "cat /proc/virgo/cloudfs");
+    let text = sh(node, "cat /proc/virgo/cloudfs");
     let line = text.lines().find_map(|line| line.strip_prefix("handles "));
     line.expect("handles").parse().expect("a number")
 }
@@ -86,11 +54,12 @@ fn pattern(length: usize) -> Vec<u8> {
 fn files_of_another_node() {
     let [me, other] = cluster();
     by_the_device(me, other);
+    a_limit_leaves_nothing_open(other);
     by_the_command();
     a_node_that_asks_dies(me);
     assert_eq!(cluster(), [me, other]);
     a_node_that_serves_dies(me, other);
-    on(1, "rmmod virgo_cloudfs");
+    sh(1, "rmmod virgo_cloudfs");
 }
 
 fn by_the_device(me: u32, other: u32) {
@@ -115,12 +84,12 @@ fn by_the_device(me: u32, other: u32) {
     // The module's user there, whoever calls here, and the caller's umask.
     let mode = 0o100_666 & !umask();
     assert_eq!((stat.bytes, stat.uid, stat.mode), (1_500_003, 65534, mode));
-    assert_eq!(on(2, "stat -c %s /srv/nodes/f").trim(), "1500003");
+    assert_eq!(sh(2, "stat -c %s /srv/nodes/f").trim(), "1500003");
     assert!(fs::metadata("/srv/nodes/f").is_err(), "it is not here");
     local.truncate(file, 10).expect("truncate");
-    assert_eq!(on(2, "stat -c %s /srv/nodes/f").trim(), "10");
+    assert_eq!(sh(2, "stat -c %s /srv/nodes/f").trim(), "10");
 
-    on(
+    sh(
         2,
         "cd /srv/nodes; mkdir d; for n in $(seq 300); do : > d/n$n; done; \
            echo s > secret; chmod 600 secret; ln -s /etc/passwd link; chown 65534 d",
@@ -160,6 +129,33 @@ fn by_the_device(me: u32, other: u32) {
     assert!(wait_until(SOON, || handles(1) == 0), "{}", handles(1));
 }
 
+/// The limit of handles here, whatever the other node has room for.
+fn a_limit_leaves_nothing_open(other: u32) {
+    let load = |more: &str| {
+        let script = format!(
+            "rmmod virgo_cloudfs && insmod /virgo/ko/virgo-cloudfs.ko root=/srv/nodes \
+             bind=0.0.0.0 allow=127.0.0.0/8,10.77.0.0/24 {more}"
+        );
+        sh(1, &script)
+    };
+    load("max_client_handles=16");
+    let local = Local::open().expect("the device");
+    let open_there = || local.open_file_on(other, "/f", 0, 0);
+    let first = open_there().expect("open");
+    for _ in 1..16 {
+        open_there().expect("open");
+    }
+    for _ in 0..5 {
+        assert_eq!(errno(open_there()), libc::EMFILE);
+        assert_eq!(handles(2), 16, "the node keeps what nobody has");
+    }
+    local.close(first).expect("close");
+    open_there().expect("open");
+    drop(local);
+    assert!(wait_until(SOON, || handles(2) == 0), "{}", handles(2));
+    load("");
+}
+
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").expect("status");
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -169,12 +165,12 @@ fn umask() -> u32 {
 fn by_the_command() {
     let bytes = pattern(3_000_000);
     fs::write("/tmp/there", &bytes).expect("a file");
-    on(
+    sh(
         1,
         "virgo fs cp /tmp/there 10.77.0.2:/copy && virgo fs cp 10.77.0.2:/copy /tmp/back",
     );
     assert!(fs::read("/tmp/back").expect("the copy") == bytes);
-    on(
+    sh(
         1,
         "virgo fs cp 10.77.0.2:/copy 10.77.0.1:/copy && cmp /srv/nodes/copy /tmp/there",
     );
@@ -210,12 +206,12 @@ fn a_node_that_asks_dies(me: u32) {
         .spawn()
         .expect("virgo-node");
     assert!(wait_until(SOON, || handles(1) == 1), "nothing is held");
-    power("--kill");
+    power(2, "--kill");
     // It is told from a busy node, and its files are closed.
     assert!(wait_until(SOON, || handles(1) == 0), "{}", handles(1));
     let _ = holder.kill();
     let _ = holder.wait();
-    power("--start");
+    power(2, "--start");
 }
 
 fn a_node_that_serves_dies(me: u32, other: u32) {
@@ -223,7 +219,7 @@ fn a_node_that_serves_dies(me: u32, other: u32) {
     let flags = open::RDWR | open::CREATE;
     let file = local.open_file_on(other, "/g", flags, 0o600).expect("open");
     local.write(file, b"before", 0).expect("write");
-    power("--kill");
+    power(2, "--kill");
     let begin = Instant::now();
     let error = errno(local.write(file, b"after", 6));
     assert!(
@@ -244,7 +240,7 @@ fn a_node_that_serves_dies(me: u32, other: u32) {
     let mine = local.open_file_on(me, "/mine", flags, 0o600).expect("open");
     local.write(mine, b"x", 0).expect("write");
 
-    power("--start");
+    power(2, "--start");
     assert_eq!(cluster(), [me, other]);
     // It has begun anew, and says so.
     assert_eq!(errno(local.stat(file)), libc::ESTALE);
