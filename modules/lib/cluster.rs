@@ -207,6 +207,24 @@ pub fn pick(policy: Policy) -> Result<NodeId> {
     Ok(NodeId(chosen))
 }
 
+/// Work for which this node was picked and that does not go through [`call`], until it is dropped: it
+/// counts when a node is picked next, as requests to other nodes do.
+pub struct Here(());
+
+/// Begins such work. Does not sleep.
+pub fn here() -> Here {
+    // SAFETY: The function has no preconditions.
+    unsafe { ffi::virgo_core_cluster_here(1) };
+    Here(())
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        // SAFETY: The function has no preconditions; `here` has begun it.
+        unsafe { ffi::virgo_core_cluster_here(0) };
+    }
+}
+
 /// The node that a key belongs to, up or not: the same on every node with the same table
 /// (rendezvous hashing, weights honoured). May sleep (a mutex).
 pub fn owner(key: &[u8]) -> NodeId {

@@ -146,6 +146,17 @@ pub(crate) unsafe extern "C" fn virgo_core_cluster_pick(
 }
 crate::virgo_export!(virgo_core_cluster_pick);
 
+/// This node begins (1) or has ended (0) work that it was chosen for. Does not sleep.
+#[no_mangle]
+pub(crate) extern "C" fn virgo_core_cluster_here(begins: i32) {
+    // Without a cluster nobody chooses.
+    let _ = with(|cluster| match begins {
+        0 => cluster.source().end(),
+        _ => cluster.source().begin(),
+    });
+}
+crate::virgo_export!(virgo_core_cluster_here);
+
 /// The node that a key belongs to. May sleep.
 ///
 /// # Safety

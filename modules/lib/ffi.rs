@@ -269,6 +269,7 @@ extern "C" {
         size: usize,
     ) -> isize;
     pub(super) fn virgo_core_cluster_pick(policy: u32, node: u32, chosen: *mut u32) -> i32;
+    pub(super) fn virgo_core_cluster_here(begins: i32);
     pub(super) fn virgo_core_cluster_owner(key: *const u8, length: usize) -> u32;
     pub(super) fn virgo_core_cluster_call(
         node: u32,

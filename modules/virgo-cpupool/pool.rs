@@ -159,6 +159,7 @@ impl Pool {
 
     fn call_at(node: NodeId, call: &Call<'_>, limit: usize, timeout_ms: u32) -> Result<KVVec<u8>> {
         if node == cluster::me() {
+            let _here = cluster::here();
             return function_table::call(call.name, call.input, limit, deadline(timeout_ms));
         }
         let mut request =

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use virgo_tests::script::{self, Outcome};
 
-use world::{wait_state, Cluster, ADDRESSES};
+use world::{eventually, wait_state, Cluster, ADDRESSES};
 
 const SENTENCE: &str = "virgo_cloudexec_sendto(): cloudclonethread executed for clone_func(), \
                         sending message to virgo_clone() remote syscall client";
@@ -113,6 +113,30 @@ fn functions_are_called_here_and_there() {
         list.contains("example_sum") && !list.contains(ADDRESSES[1]),
         "{list}"
     );
+}
+
+#[test]
+fn what_this_node_does_itself_counts_when_one_is_chosen() {
+    let cluster = pool();
+    let mut sleepers = Vec::new();
+    for started in 1..=6 {
+        sleepers.push(thread::spawn(|| {
+            let words = ["--json", "--policy", "least-loaded", "sleep", "10000"];
+            let value: Value = serde_json::from_str(&call(&words)).expect("JSON");
+            value["address"].as_str().expect("an address").to_owned()
+        }));
+        let under_way = || {
+            let nodes = cluster.nodes();
+            nodes.iter().map(|node| node.in_flight).sum::<u64>() >= started
+        };
+        assert!(eventually(under_way), "{:?}", cluster.nodes());
+    }
+    let chosen: Vec<String> = sleepers
+        .into_iter()
+        .map(|sleeper| sleeper.join().expect("an answer"))
+        .collect();
+    let here = |address: &&String| address.starts_with(ADDRESSES[0]);
+    assert!(chosen.iter().filter(here).count() <= 3, "{chosen:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use virgo_logic::balance::{below, choose, Candidate, Policy};
+use virgo_logic::load::{expected, load};
 
 /// SplitMix64 (G. Steele, D. Lea, C. Flood, 2014), so that the tests repeat.
 fn numbers(seed: u64) -> impl FnMut() -> u32 {
@@ -96,6 +97,83 @@ fn least_loaded_and_two_choices_beat_chance() {
         least < chance / 2.0,
         "least loaded {least}, chance {chance}"
     );
+}
+
+/// Two hundred tasks, four fifths of them of a second and a half on average, the rest of three to
+/// ten seconds, `jobs` at a time by the least loaded of three nodes with two processors each, which
+/// share them evenly. How long it took, compared to the best there can be: all processors busy to
+/// the end, or the longest task.
+fn placement(jobs: usize, seed: u64) -> f64 {
+    const NODES: usize = 3;
+    const CPUS: u32 = 2;
+    const STEP: f64 = 0.01;
+    #[derive(Default)]
+    struct Node {
+        /// What is left to do of each of its tasks, in seconds.
+        tasks: Vec<f64>,
+        pressure: f64,
+        /// When it tells its load next.
+        due: f64,
+        told: u32,
+        then: usize,
+    }
+    let mut random = numbers(seed);
+    let mut uniform = move || (f64::from(random()) + 0.5) / 4_294_967_296.0;
+    let mut waiting: Vec<f64> = (0..200)
+        .map(|_| match uniform() {
+            chance if chance < 0.8 => 0.1 - 1.5 * uniform().ln(),
+            _ => 3.0 + 7.0 * uniform(),
+        })
+        .collect();
+    let total: f64 = waiting.iter().sum();
+    let longest = waiting.iter().copied().fold(0.0, f64::max);
+    let mut nodes: [Node; NODES] = Default::default();
+    for node in &mut nodes {
+        node.due = uniform() / 2.0;
+    }
+    let mut ties = numbers(seed + 1000);
+    let mut time = 0.0;
+    while !waiting.is_empty() || nodes.iter().any(|node| !node.tasks.is_empty()) {
+        while nodes.iter().map(|node| node.tasks.len()).sum::<usize>() < jobs {
+            let Some(task) = waiting.pop() else { break };
+            let known = nodes.each_ref().map(|node| Candidate {
+                usable: true,
+                load: expected(node.told, CPUS, node.then, node.tasks.len()),
+                weight: 1,
+            });
+            let chosen = choose(Policy::LeastLoaded, &known, &mut ties).expect("a node");
+            nodes[chosen].tasks.push(task);
+        }
+        for node in &mut nodes {
+            let count = node.tasks.len() as f64;
+            let share = STEP * (f64::from(CPUS) / count).min(1.0);
+            for task in &mut node.tasks {
+                *task -= share;
+            }
+            node.tasks.retain(|left| *left > 0.0);
+            let waits = if count > f64::from(CPUS) { 1000.0 } else { 0.0 };
+            node.pressure += (waits - node.pressure) * STEP / 10.0;
+            if time >= node.due {
+                node.due += 0.5;
+                node.then = node.tasks.len();
+                let runnable = node.then as u32;
+                node.told = load(runnable, CPUS, node.pressure as u32, 1 << 20, 1 << 20);
+            }
+        }
+        time += STEP;
+    }
+    time / (total / (NODES as f64 * f64::from(CPUS))).max(longest)
+}
+
+#[test]
+fn tasks_are_placed_within_a_twentieth_of_the_best() {
+    // One for each processor, and up to four.
+    for jobs in [6, 9, 12, 24] {
+        let runs: Vec<f64> = (0..20).map(|seed| placement(jobs, seed)).collect();
+        let mean = runs.iter().sum::<f64>() / runs.len() as f64;
+        println!("{jobs} at a time: {mean:.3} of the best on average, {runs:.3?}");
+        assert!(mean < 1.05, "{jobs} at a time: {mean}, {runs:?}");
+    }
 }
 
 #[test]

@@ -74,13 +74,12 @@ use crate::{
             self,
             Candidate, //
         },
-        load::TASK,
+        load,
         rendezvous, //
     },
     module_parameters,
     proto::{
         frame::{
-            Load,
             HEADER,
             TAG, //
         },
@@ -574,14 +573,16 @@ impl Cluster {
         match &entry.link {
             Some(link) => (link.peer().life(), link.peer().counts()),
             None => {
+                let (load, under_way) = self.source.seen();
                 let life = Life {
                     state: State::Up,
                     since_ns: 0,
-                    load: self.source.seen(),
+                    load,
+                    under_way,
                     rtt_ns: 0,
                     error: Text::new(),
                 };
-                (life, (0, 0, 0))
+                (life, (self.source.under_way(), 0, 0))
             }
         }
     }
@@ -706,7 +707,8 @@ impl Cluster {
             let (life, (in_flight, ..)) = self.life(entry);
             candidate.usable = life.state == State::Up;
             candidate.weight = entry.weight;
-            candidate.load = Self::expected(&life.load, in_flight);
+            candidate.load =
+                load::expected(life.load.load, life.load.cpus, life.under_way, in_flight);
         }
         let candidates = candidates.get(..view.nodes.len()).unwrap_or(&[]);
         let chosen = {
@@ -721,17 +723,6 @@ impl Cluster {
             .and_then(|index| view.nodes.get(index))
             .map(|entry| entry.id)
             .ok_or(ehostdown())
-    }
-
-    /// A node's load with what we have sent it since it last told, so that a herd of requests between
-    /// two heartbeats does not all go to one.
-    fn expected(load: &Load, in_flight: usize) -> u32 {
-        let more = u32::try_from(in_flight)
-            .unwrap_or(u32::MAX)
-            .saturating_mul(TASK)
-            .checked_div(load.cpus.max(1))
-            .unwrap_or(0);
-        load.load.saturating_add(more)
     }
 
     /// The node that a key belongs to.
@@ -759,6 +750,7 @@ impl Cluster {
         let view = self.view();
         if node == view.me {
             drop(view);
+            let _own = self.source.own();
             return registry::serve(module, node, operation, input, limit);
         }
         // The peer alone: a table that is replaced meanwhile can go.

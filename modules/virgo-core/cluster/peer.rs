@@ -120,6 +120,8 @@ pub(crate) struct Life {
     /// Since when it is in that state.
     pub(crate) since_ns: u64,
     pub(crate) load: Load,
+    /// Requests that were under way to it when it told its load.
+    pub(crate) under_way: usize,
     pub(crate) rtt_ns: u64,
     /// Why it was last not up.
     pub(crate) error: Text,
@@ -317,6 +319,7 @@ impl Peer {
             state: State::Down,
             since_ns: monotonic_ns(),
             load: Load::default(),
+            under_way: 0,
             rtt_ns: 0,
             error: text!("not connected yet"),
         };
@@ -571,7 +574,7 @@ impl Peer {
     pub(crate) fn ping(&self, timeout_ms: u32) -> Result<u64> {
         let begin = monotonic_ns();
         // Not this node's load: a caller's context is none to look at it.
-        let load = self.source.seen().to_bytes();
+        let load = self.source.seen().0.to_bytes();
         self.exchange(Header::plain(Kind::Ping), &load, 0, timeout_ms)?;
         Ok(monotonic_ns().saturating_sub(begin))
     }
@@ -679,8 +682,10 @@ impl Peer {
             Kind::Pong => {
                 let load = Load::parse(frame.payload);
                 let load = load.ok_or_else(|| text!("it sent a wrong pong"))?;
+                let (under_way, ..) = self.counts();
                 let mut life = self.life.lock();
                 life.load = load;
+                life.under_way = under_way;
                 if header.id == asked.0 {
                     life.rtt_ns = monotonic_ns().saturating_sub(asked.1);
                 }

@@ -4,7 +4,13 @@
 
 use kernel::{
     prelude::*,
-    sync::Mutex, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex, //
+    }, //
 };
 
 use crate::{
@@ -26,11 +32,31 @@ use crate::{
 /// For how long a look is good.
 const FRESH_NS: u64 = 250_000_000;
 
+/// What was seen at a look.
+#[derive(Clone, Copy, Default)]
+struct Look {
+    /// When; 0 for never.
+    ns: u64,
+    load: Load,
+    under_way: usize,
+}
+
 /// This node's load.
 #[pin_data]
 pub(crate) struct Source {
     #[pin]
-    last: Mutex<(u64, Load)>,
+    last: Mutex<Look>,
+    /// Requests of this node's that it serves itself.
+    under_way: Atomic<usize>,
+}
+
+/// A request that this node serves itself, from when it is begun until this is dropped.
+pub(crate) struct Own<'a>(&'a Source);
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// The beginning of a small text file of the kernel's.
@@ -67,7 +93,8 @@ impl Source {
     /// Not looked at yet.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            last <- kernel::new_mutex!((0, Load::default()), "virgo_cluster_load"),
+            last <- kernel::new_mutex!(Look::default(), "virgo_cluster_load"),
+            under_way: Atomic::new(0),
         })
     }
 
@@ -75,15 +102,43 @@ impl Source {
     /// which must be the machine's, not those of a caller's own root folder. May sleep.
     pub(crate) fn now(&self) -> Load {
         let mut last = self.last.lock();
-        let now = monotonic_ns();
-        if last.0 == 0 || now.saturating_sub(last.0) > FRESH_NS {
-            *last = (now, look());
+        let ns = monotonic_ns();
+        if last.ns == 0 || ns.saturating_sub(last.ns) > FRESH_NS {
+            *last = Look {
+                ns,
+                load: look(),
+                under_way: self.under_way(),
+            };
         }
-        last.1
+        last.load
     }
 
-    /// What was seen last, for any context that may sleep.
-    pub(crate) fn seen(&self) -> Load {
-        self.last.lock().1
+    /// What was seen last, and how many requests of its own this node served then, for any context
+    /// that may sleep.
+    pub(crate) fn seen(&self) -> (Load, usize) {
+        let last = self.last.lock();
+        (last.load, last.under_way)
+    }
+
+    /// How many requests of its own this node serves. Any context.
+    pub(crate) fn under_way(&self) -> usize {
+        // Relaxed: a number to choose by.
+        self.under_way.load(Relaxed)
+    }
+
+    /// This node serves a request of its own. Any context.
+    pub(crate) fn begin(&self) {
+        self.under_way.fetch_add(1, Relaxed);
+    }
+
+    /// And has served it.
+    pub(crate) fn end(&self) {
+        self.under_way.fetch_sub(1, Relaxed);
+    }
+
+    /// Both.
+    pub(crate) fn own(&self) -> Own<'_> {
+        self.begin();
+        Own(self)
     }
 }

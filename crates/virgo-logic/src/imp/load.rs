@@ -32,6 +32,20 @@ pub fn load(runnable: u32, cpus: u32, pressure: u32, free_kib: u64, total_kib: u
     tasks.saturating_add(waited).saturating_add(starved)
 }
 
+/// What a node's load is now. It was `told` when `then` requests of ours were under way to it, which
+/// it counted; `now` are. So a herd of requests between two reports does not all go to one node, and
+/// nothing is counted twice.
+pub fn expected(told: u32, cpus: u32, then: usize, now: usize) -> u32 {
+    let tasks = |requests: usize| {
+        u32::try_from(requests)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(TASK)
+            .checked_div(cpus.max(1))
+            .unwrap_or(0)
+    };
+    told.saturating_add(tasks(now)).saturating_sub(tasks(then))
+}
+
 /// The tasks that run or want to, from the text of `/proc/loadavg`: the number before the slash.
 pub fn runnable(loadavg: &[u8]) -> Option<u32> {
     let word = loadavg.split(|byte| *byte == b' ').nth(3)?;
