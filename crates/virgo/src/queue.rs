@@ -17,6 +17,10 @@ use crate::Result;
 /// The most bytes of a request that any module takes.
 const LARGEST: usize = 16 << 20;
 
+/// Room for what is mostly short; clearing more would cost as much as the call. Where it is not
+/// enough the kernel says how much is, and nothing is taken.
+const SHORT: usize = 4096;
+
 /// How a request is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -154,8 +158,8 @@ fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn tube_name(tube: &str, what: &Action) -> Result<uapi::QueueName> {
-    uapi::QueueName::new(tube.as_bytes()).ok_or_else(|| Error::new(what.clone(), Errno::INVAL))
+fn tube_name(tube: &str, what: impl FnOnce() -> Action) -> Result<uapi::QueueName> {
+    uapi::QueueName::new(tube.as_bytes()).ok_or_else(|| Error::new(what(), Errno::INVAL))
 }
 
 /// `/dev/virgo-queue`, opened. What is taken through it goes back when it is dropped.
@@ -188,24 +192,24 @@ impl Queue {
 
     /// Puts a request; its number. With fsync=always it is on the disk then.
     pub fn put(&self, tube: &str, body: &[u8], options: Options) -> Result<u64> {
-        let what = action(format!("put a request into {tube}"));
+        let what = || action(format!("put a request into {tube}"));
         let mut put = uapi::QueuePut {
             size: size_of::<uapi::QueuePut>() as u32,
             pri: options.pri,
             delay: seconds(options.delay),
             ttr: seconds(options.ttr),
-            tube: tube_name(tube, &what)?,
+            tube: tube_name(tube, what)?,
             ..Default::default()
         };
-        sys::queue_put(&self.fd, &mut put, body).map_err(|errno| Error::new(what, errno))?;
+        sys::queue_put(&self.fd, &mut put, body).map_err(|errno| Error::new(what(), errno))?;
         Ok(put.id)
     }
 
     /// Takes the next request of a tube. `None` if there is none within `wait` (no `wait`: at
     /// once).
     pub fn take(&self, tube: &str, wait: Option<Duration>) -> Result<Option<Taken>> {
-        let what = action(format!("take a request from {tube}"));
-        let mut room = vec![0; 64 << 10];
+        let what = || action(format!("take a request from {tube}"));
+        let mut room = vec![0; SHORT];
         loop {
             let wait_ms = wait.map_or(0, |wait| {
                 u32::try_from(wait.as_millis()).unwrap_or(uapi::QUEUE_FOREVER)
@@ -213,7 +217,7 @@ impl Queue {
             let mut take = uapi::QueueTake {
                 size: size_of::<uapi::QueueTake>() as u32,
                 timeout_ms: wait_ms,
-                tube: tube_name(tube, &what)?,
+                tube: tube_name(tube, what)?,
                 ..Default::default()
             };
             match sys::queue_take(&self.fd, &mut take, &mut room) {
@@ -230,7 +234,7 @@ impl Queue {
                 Err(Errno::MSGSIZE) if (take.length as usize) <= LARGEST => {
                     room.resize(take.length as usize, 0);
                 }
-                Err(errno) => return Err(Error::new(what, errno)),
+                Err(errno) => return Err(Error::new(what(), errno)),
             }
         }
     }
@@ -296,14 +300,14 @@ impl Queue {
 
     /// The request with the next number after `id`, of this tube or of any. `None`: there is none.
     pub fn next(&self, id: u64, tube: Option<&str>) -> Result<Option<Request>> {
-        let what = action("look at the requests");
-        let mut room = vec![0; 64 << 10];
+        let what = || action("look at the requests");
+        let mut room = vec![0; SHORT];
         loop {
             let mut peek = uapi::QueuePeek {
                 size: size_of::<uapi::QueuePeek>() as u32,
                 flags: uapi::QUEUE_PEEK_NEXT,
                 id,
-                tube: tube_name(tube.unwrap_or(""), &what)?,
+                tube: tube_name(tube.unwrap_or(""), what)?,
                 ..Default::default()
             };
             match sys::queue_peek(&self.fd, &mut peek, &mut room) {
@@ -329,27 +333,27 @@ impl Queue {
                     }));
                 }
                 Err(Errno::NOENT) => return Ok(None),
-                Err(errno) => return Err(Error::new(what, errno)),
+                Err(errno) => return Err(Error::new(what(), errno)),
             }
         }
     }
 
     /// Numbers of a tube, or of all.
     pub fn stat(&self, tube: Option<&str>) -> Result<Stat> {
-        let what = action("ask for the queue's numbers");
+        let what = || action("ask for the queue's numbers");
         let mut stat = uapi::QueueStat {
             size: size_of::<uapi::QueueStat>() as u32,
-            tube: tube_name(tube.unwrap_or(""), &what)?,
+            tube: tube_name(tube.unwrap_or(""), what)?,
             ..Default::default()
         };
         sys::call::<{ uapi::QUEUE_IOC_STAT }, _>(&self.fd, &mut stat)
-            .map_err(|errno| Error::new(what, errno))?;
+            .map_err(|errno| Error::new(what(), errno))?;
         Ok(stat)
     }
 
     /// The tubes' names.
     pub fn tubes(&self) -> Result<Vec<String>> {
-        let mut room = vec![0; 4096];
+        let mut room = vec![0; SHORT];
         loop {
             let mut list = uapi::QueueList {
                 size: size_of::<uapi::QueueList>() as u32,
@@ -373,17 +377,17 @@ impl Queue {
 
     /// What is set for a tube; `None` if it is not there.
     pub fn settings(&self, tube: &str) -> Result<Option<Settings>> {
-        let what = action(format!("ask for the settings of {tube}"));
-        let mut room = vec![0; 4096];
+        let what = || action(format!("ask for the settings of {tube}"));
+        let mut room = vec![0; SHORT];
         let mut asked = uapi::QueueTube {
             size: size_of::<uapi::QueueTube>() as u32,
-            tube: tube_name(tube, &what)?,
+            tube: tube_name(tube, what)?,
             ..Default::default()
         };
         match sys::queue_tube(&self.fd, &mut asked, &mut room) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Error::new(what, errno)),
+            Err(errno) => return Err(Error::new(what(), errno)),
         }
         room.truncate(asked.length as usize);
         let names = room
@@ -406,7 +410,7 @@ impl Queue {
 
     /// Sets what is set for a tube. The default of [`Settings`] is nothing.
     pub fn set(&self, tube: &str, settings: &Settings) -> Result<()> {
-        let what = action(format!("change the settings of {tube}"));
+        let what = || action(format!("change the settings of {tube}"));
         let mut copies = Vec::new();
         for name in &settings.copies {
             copies.extend_from_slice(name.as_bytes());
@@ -422,10 +426,11 @@ impl Queue {
                 Keep::Later => uapi::QUEUE_KEEP_LATER,
                 Keep::Always => uapi::QUEUE_KEEP_ALWAYS,
             },
-            tube: tube_name(tube, &what)?,
+            tube: tube_name(tube, what)?,
             ..Default::default()
         };
-        sys::queue_tube_set(&self.fd, &mut given, &copies).map_err(|errno| Error::new(what, errno))
+        sys::queue_tube_set(&self.fd, &mut given, &copies)
+            .map_err(|errno| Error::new(what(), errno))
     }
 
     /// Answers a request that was taken through this, and is done with it.
@@ -441,8 +446,8 @@ impl Queue {
 
     /// The answer to a request.
     pub fn result(&self, id: u64) -> Result<Answer> {
-        let what = action(format!("fetch the answer to request {id}"));
-        let mut room = vec![0; 64 << 10];
+        let what = || action(format!("fetch the answer to request {id}"));
+        let mut room = vec![0; SHORT];
         loop {
             let mut result = uapi::QueueResult {
                 size: size_of::<uapi::QueueResult>() as u32,
@@ -460,7 +465,7 @@ impl Queue {
                         _ if result.kind == uapi::QUEUE_ANSWER_PROGRAM => {
                             let ran = Ran::parse(&room);
                             Answer::Program(Box::new(
-                                ran.ok_or_else(|| Error::new(what.clone(), Errno::PROTO))?,
+                                ran.ok_or_else(|| Error::new(what(), Errno::PROTO))?,
                             ))
                         }
                         _ => Answer::Here(room),
@@ -468,7 +473,7 @@ impl Queue {
                 }
                 Err(Errno::AGAIN) => return Ok(Answer::NotYet),
                 Err(Errno::NOENT) => return Ok(Answer::Never),
-                Err(errno) => return Err(Error::new(what, errno)),
+                Err(errno) => return Err(Error::new(what(), errno)),
             }
         }
     }
