@@ -432,7 +432,7 @@ fn differ(
 /// Holds all the conversations of a kind with both; panics with those that went differently.
 fn compare(theirs: u16, ours: u16, kind: Kind) {
     const SHOWN: usize = 6;
-    let count = if long() { 2000 } else { 80 };
+    let count = if long() { 2000 } else { 40 };
     let mut different = Vec::new();
     let mut meant = BTreeSet::new();
     for number in 0..count {
