@@ -123,19 +123,19 @@ fn every_record_is_in_its_slot() {
 /// What a reader of [`wrapping_never_tears_a_record`] expects of each registration.
 type Expected = HashMap<u64, ProfilerSample>;
 
-/// Reads all it can get for a while; how many records it got and how many it came too late for.
+/// Reads all that there is, again and again, for a while and until it has been overtaken; how many
+/// records it got and how many it came too late for.
 fn check_all(buffer: &Buffer, expected: &Expected, time: Duration) -> (u64, u64) {
     let start = Instant::now();
-    let (mut got, mut late, mut next, mut last_head) = (0, 0, buffer.head(), 0);
-    let mut last_time = 0;
-    while start.elapsed() < time {
+    let (mut got, mut late, mut last_head) = (0, 0, 0);
+    while start.elapsed() < time || (late == 0 && start.elapsed() < SOON) {
         let head = buffer.head();
         assert!(head >= last_head, "the head went back");
         last_head = head;
-        // As far back as there may be records, so that most are about to be overwritten.
-        next = next.max(head.saturating_sub(buffer.capacity()));
-        while next < head {
-            match buffer.record(next) {
+        let mut last_time = 0;
+        // From the oldest on, which is overwritten next.
+        for number in head.saturating_sub(buffer.capacity())..head {
+            match buffer.record(number) {
                 Some(record) => {
                     got += 1;
                     let known = expected.get(&record.id).expect("a registration's identity");
@@ -146,13 +146,12 @@ fn check_all(buffer: &Buffer, expected: &Expected, time: Duration) -> (u64, u64)
                         ..record
                     };
                     assert_eq!(like_known, *known);
-                    assert_eq!(record.seq, next + 1);
+                    assert_eq!(record.seq, number + 1);
                     assert!(record.time_ns >= last_time);
                     last_time = record.time_ns;
                 }
                 None => late += 1,
             }
-            next += 1;
         }
     }
     (got, late)
