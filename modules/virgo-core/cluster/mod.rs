@@ -750,8 +750,10 @@ impl Cluster {
         let view = self.view();
         if node == view.me {
             drop(view);
-            let _own = self.source.own();
-            return registry::serve(module, node, operation, input, limit);
+            self.source.begin();
+            let answer = registry::serve(module, node, operation, input, limit);
+            self.source.end();
+            return answer;
         }
         // The peer alone: a table that is replaced meanwhile can go.
         let peer = view.peer(node)?.clone();

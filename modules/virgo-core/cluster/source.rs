@@ -50,15 +50,6 @@ pub(crate) struct Source {
     under_way: Atomic<usize>,
 }
 
-/// A request that this node serves itself, from when it is begun until this is dropped.
-pub(crate) struct Own<'a>(&'a Source);
-
-impl Drop for Own<'_> {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
 /// The beginning of a small text file of the kernel's.
 fn read<'a>(folder: &CStr, name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let file = OwnedFile::open_in(folder, name, Access::Read, 0).ok()?;
@@ -134,11 +125,5 @@ impl Source {
     /// And has served it.
     pub(crate) fn end(&self) {
         self.under_way.fetch_sub(1, Relaxed);
-    }
-
-    /// Both.
-    pub(crate) fn own(&self) -> Own<'_> {
-        self.begin();
-        Own(self)
     }
 }
