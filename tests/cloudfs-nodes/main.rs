@@ -16,14 +16,19 @@ use virgo_tests::{wait_until, SOON};
 /// No request waits longer on a node that is dead: its time and some for a busy machine.
 const LONGEST: Duration = Duration::from_secs(20);
 
+/// Loads the module that is tested, as it is on both nodes.
+const INSMOD: &str = "insmod /virgo/ko/virgo-cloudfs.ko root=/srv/nodes bind=0.0.0.0 \
+                      allow=127.0.0.0/8,10.77.0.0/24";
+
 /// Modules, key and table on both, and both up for node 1; the nodes' numbers.
 fn cluster() -> [u32; 2] {
-    let script = "mkdir -p /srv/nodes; chown 65534:65534 /srv/nodes; \
-                  [ -e /sys/module/virgo_core ] || insmod /virgo/ko/virgo-core.ko || exit 1; \
-                  [ -e /sys/module/virgo_cloudfs ] || insmod /virgo/ko/virgo-cloudfs.ko \
-                  root=/srv/nodes bind=0.0.0.0 allow=127.0.0.0/8,10.77.0.0/24";
+    let script = format!(
+        "mkdir -p /srv/nodes; chown 65534:65534 /srv/nodes; \
+         [ -e /sys/module/virgo_core ] || insmod /virgo/ko/virgo-core.ko || exit 1; \
+         [ -e /sys/module/virgo_cloudfs ] || {INSMOD}"
+    );
     for node in [2, 1] {
-        sh(node, script);
+        sh(node, &script);
         nodes::load_table(node, &["10.77.0.1", "10.77.0.2"]);
     }
     let ids = nodes::wait_up(2);
@@ -131,13 +136,7 @@ fn by_the_device(me: u32, other: u32) {
 
 /// The limit of handles here, whatever the other node has room for.
 fn a_limit_leaves_nothing_open(other: u32) {
-    let load = |more: &str| {
-        let script = format!(
-            "rmmod virgo_cloudfs && insmod /virgo/ko/virgo-cloudfs.ko root=/srv/nodes \
-             bind=0.0.0.0 allow=127.0.0.0/8,10.77.0.0/24 {more}"
-        );
-        sh(1, &script)
-    };
+    let load = |more: &str| sh(1, &format!("rmmod virgo_cloudfs && {INSMOD} {more}"));
     load("max_client_handles=16");
     let local = Local::open().expect("the device");
     let open_there = || local.open_file_on(other, "/f", 0, 0);

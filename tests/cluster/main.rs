@@ -340,10 +340,7 @@ fn nodes_are_reached_by_ipv6() {
     for node in 1..=3 {
         cluster.load(node, &addresses);
     }
-    for node in 1..=3 {
-        let up = || cluster.nodes_of(node).iter().all(|node| node.state == "up");
-        assert!(world::eventually(up), "{:?}", cluster.nodes_of(node));
-    }
+    cluster.wait_all_up();
     let nodes = cluster.nodes();
     let told: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
     assert_eq!(

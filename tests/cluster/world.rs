@@ -135,11 +135,16 @@ impl Cluster {
         for node in 1..=3 {
             cluster.configure(node);
         }
-        for from in 1..=3 {
-            let up = eventually(|| cluster.nodes_of(from).iter().all(|node| node.state == "up"));
-            assert!(up, "from node {from}: {:?}", cluster.nodes_of(from));
-        }
+        cluster.wait_all_up();
         cluster
+    }
+
+    /// Waits until all are up for all.
+    pub(crate) fn wait_all_up(&self) {
+        for from in 1..=3 {
+            let up = eventually(|| self.nodes_of(from).iter().all(|node| node.state == "up"));
+            assert!(up, "from node {from}: {:?}", self.nodes_of(from));
+        }
     }
 
     /// Runs a command on a node.

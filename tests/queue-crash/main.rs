@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use virgo_tests::nodes::power;
 use virgo_tests::{long, sys};
 
 /// Runs a command on node 2, with this as its input; what it said.
@@ -32,11 +33,6 @@ fn on_node(input: &str, command: &[&str]) -> String {
     let status = child.wait().expect("its end");
     assert!(status.success(), "{command:?}: {status}, {out}");
     out
-}
-
-fn power(verb: &str) {
-    let status = Command::new("virgo-node").args(["2", verb]).status();
-    assert!(status.expect("virgo-node").success(), "{verb}");
 }
 
 /// What was seen before the power went.
@@ -128,13 +124,13 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
                 });
             seen.line(&line);
         }
-        power("--kill");
+        power(2, "--kill");
         let _ = traffic.wait();
         reader.join().expect("the reader");
         for line in heard.try_iter() {
             seen.line(&line);
         }
-        power("--start");
+        power(2, "--start");
 
         let exported = on_node("", &["virgo", "queue", "export"]);
         let mut there = BTreeSet::new();
