@@ -7,9 +7,11 @@ use core::{
     ptr, //
 };
 
+use super::compat::write_barrier;
+
 /// A number that others may read while one writes it. The writers take turns by a lock, or there is
-/// one; there is no order towards anything else. What atomics do by a call of a function, this does
-/// by an instruction, for paths that count them.
+/// one; there is no order towards anything else but [`Self::store_release`]'s. What atomics do by a
+/// call of a function, this does by an instruction, for paths that count them.
 pub struct Word(UnsafeCell<u64>);
 
 // SAFETY: An aligned word is read and written in one piece, as the kernel's memory model has it for
@@ -34,5 +36,11 @@ impl Word {
     pub fn store(&self, value: u64) {
         // SAFETY: Valid and aligned; see above for concurrent reads.
         unsafe { ptr::write_volatile(self.0.get(), value) }
+    }
+
+    /// Makes it another, once all that was written before can be seen. Any context.
+    pub fn store_release(&self, value: u64) {
+        write_barrier();
+        self.store(value);
     }
 }

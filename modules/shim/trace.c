@@ -25,6 +25,7 @@
 #include <linux/kdev_t.h>
 #include <linux/ktime.h>
 #include <linux/lockdep.h>
+#include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/module.h>
@@ -43,6 +44,8 @@
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 #include <linux/workqueue.h>
+#include <asm/cpufeature.h>
+#include <asm/tsc.h>
 #include <trace/events/mmap_lock.h>
 
 #include <virgo/shim.h>
@@ -110,10 +113,30 @@ static struct traced_map *find_map(const struct mm_struct *mm)
 
 /* On the trampoline's stack: no larger than FRAME in fault_entry.S. */
 struct virgo_fault_frame {
+	/* Until the end, start_ns is in cycles where mult is not 0. */
 	struct virgo_shim_fault fault;
 	u32 mm_flags;
+	u32 mult;
 };
 static_assert(sizeof(struct virgo_fault_frame) <= 64);
+
+/*
+ * How long a fault takes is counted in cycles of the time stamp counter, where
+ * that can be relied on: reading it costs a tenth of ktime_get_ns(), which is
+ * called once a fault then, for two times. Nanoseconds are cycles times
+ * cycles_mult >> CYCLES_SHIFT, as in clocksource_cyc2ns(); 0: do without.
+ */
+static u32 cycles_mult;
+#define CYCLES_SHIFT	22
+
+static void cycles_init(void)
+{
+	u64 mult = 0;
+
+	if (boot_cpu_has(X86_FEATURE_TSC) && tsc_khz && !check_tsc_unstable())
+		mult = div_u64((u64)NSEC_PER_MSEC << CYCLES_SHIFT, tsc_khz);
+	WRITE_ONCE(cycles_mult, mult <= U32_MAX ? mult : 0);
+}
 
 /*
  * What the page table held for the address. Tables above the last level stay
@@ -197,7 +220,8 @@ asmlinkage notrace int virgo_fault_begin(struct vm_area_struct *vma,
 	fault->address = address;
 	fault->flags = f;
 	frame->mm_flags = flags;
-	fault->start_ns = ktime_get_ns();
+	frame->mult = READ_ONCE(cycles_mult);
+	fault->start_ns = likely(frame->mult) ? rdtsc() : ktime_get_ns();
 	return 1;
 }
 
@@ -207,7 +231,10 @@ asmlinkage notrace void virgo_fault_end(struct virgo_fault_frame *frame,
 	struct virgo_shim_fault *fault = &frame->fault;
 	const struct virgo_shim_trace_ops *ops;
 	struct virgo_shim_tracee *t;
+	s64 cycles = 0;
 
+	if (likely(frame->mult))
+		cycles = rdtsc() - fault->start_ns;
 	/* The rules of mm_account_fault(). */
 	if (ret & VM_FAULT_RETRY)
 		fault->flags |= VIRGO_SHIM_FAULT_RETRY;
@@ -216,6 +243,10 @@ asmlinkage notrace void virgo_fault_end(struct virgo_fault_frame *frame,
 	else if ((ret & VM_FAULT_MAJOR) || (frame->mm_flags & FAULT_FLAG_TRIED))
 		fault->flags |= VIRGO_SHIM_FAULT_MAJOR;
 	fault->end_ns = ktime_get_ns();
+	/* Not below 0, should the counter have been found unreliable since. */
+	if (likely(frame->mult))
+		fault->start_ns = fault->end_ns -
+			mul_u64_u32_shr(max_t(s64, cycles, 0), frame->mult, CYCLES_SHIFT);
 	fault->tid = current->pid;
 	/* Holds back RCU as well, for less than rcu_read_lock(). */
 	preempt_disable();
@@ -281,6 +312,24 @@ static void name_area(struct virgo_shim_area *out, struct vm_area_struct *vma,
 	}
 }
 
+/*
+ * Room for a path, kept for the next change of a map: where the kernel clears
+ * what it allocates, another allocation costs more than all else of a change.
+ */
+static char *spare_path;
+
+static char *take_path(void)
+{
+	char *path = xchg(&spare_path, NULL);
+
+	return path ?: kmalloc(PATH_MAX, GFP_NOWAIT | __GFP_NOWARN);
+}
+
+static void give_path(char *path)
+{
+	kfree(xchg(&spare_path, path));
+}
+
 /**
  * virgo_shim_trace_walk - tell the areas of a map that touch a range.
  * @mm: the address space; the caller holds its mmap lock.
@@ -305,14 +354,15 @@ void virgo_shim_trace_walk(struct mm_struct *mm, unsigned long start,
 	for_each_vma_range(vmi, vma, end) {
 		if (vma->vm_file && !tried) {
 			tried = true;
-			buffer = kmalloc(PATH_MAX, GFP_NOWAIT | __GFP_NOWARN);
+			buffer = take_path();
 		}
 		fill_area(&area, vma);
 		name_area(&area, vma, buffer);
 		if (each(arg, &area))
 			break;
 	}
-	kfree(buffer);
+	if (buffer)
+		give_path(buffer);
 }
 EXPORT_SYMBOL_NS_GPL(virgo_shim_trace_walk, "VIRGO");
 
@@ -800,6 +850,7 @@ int virgo_shim_trace_register(const struct virgo_shim_trace_ops *ops)
 	if (!trace_queue)
 		goto out;
 	get_random_once(&trace_key, sizeof(trace_key));
+	cycles_init();
 	WRITE_ONCE(trace_ops, ops);
 	ret = hooks_on();
 	if (ret) {
@@ -831,6 +882,7 @@ void virgo_shim_trace_unregister(void)
 	synchronize_rcu();
 	rcu_barrier();
 	destroy_workqueue(trace_queue);
+	give_path(NULL);
 	for (tries = 0; faults_inflight() && tries < 20; tries++)
 		msleep(1);
 	if (faults_inflight() && !pinned) {

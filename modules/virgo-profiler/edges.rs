@@ -20,32 +20,30 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{
-            Atomic,
-            Relaxed,
-            Release, //
-        },
         new_spinlock,
         SpinLock, //
     },
     task::Task, //
 };
 
-use crate::lib::trace::{
-    self,
-    Counted, //
+use crate::lib::{
+    trace::{
+        self,
+        Counted, //
+    },
+    word::Word, //
 };
 
 /// The trace is not in place: reports are refused.
-const OPENING: u32 = 0;
+const OPENING: u64 = 0;
 /// Some threads have not begun yet.
-const SETTLING: u32 = 1;
+const SETTLING: u64 = 1;
 /// Each report is taken as it is.
-const OPEN: u32 = 2;
+const OPEN: u64 = 2;
 /// Reports are refused; they may tell where a thread ended.
-const ENDING: u32 = 3;
+const ENDING: u64 = 3;
 /// Nothing is told any more.
-const MUTE: u32 = 4;
+const MUTE: u64 = 4;
 
 /// A thread's beginning or end.
 struct Edge {
@@ -169,7 +167,8 @@ struct State {
 /// The beginning and the end of a process's trace.
 #[pin_data]
 pub(crate) struct Bounds {
-    gate: Atomic<u32>,
+    /// Read with each fault.
+    gate: Word,
     #[pin]
     state: SpinLock<State>,
 }
@@ -185,9 +184,9 @@ impl Bounds {
         Self::new(OPEN)
     }
 
-    fn new(gate: u32) -> impl PinInit<Self> {
+    fn new(gate: u64) -> impl PinInit<Self> {
         pin_init!(Self {
-            gate: Atomic::new(gate),
+            gate: Word::new(gate),
             state <- new_spinlock!(State::default(), "virgo_trace_bounds"),
         })
     }
@@ -199,18 +198,18 @@ impl Bounds {
             let mut edges = Edges::with_room(room)?;
             let mut state = self.state.lock();
             // Who is forked after the others were looked at begins with nothing, and is let in.
-            let taken = edges.take(task, || self.gate.store(SETTLING, Release));
+            let taken = edges.take(task, || self.gate.store_release(SETTLING));
             match taken {
                 Ok(some) => {
                     state.unsettled = edges.threads;
                     if !some {
-                        self.gate.store(OPEN, Release);
+                        self.gate.store_release(OPEN);
                     }
                     state.begin = edges;
                     return Ok(());
                 }
                 Err(count) => {
-                    self.gate.store(OPENING, Release);
+                    self.gate.store_release(OPENING);
                     drop(state);
                     room = count.saturating_add(count / 4);
                 }
@@ -222,12 +221,12 @@ impl Bounds {
     /// counted, as it will be tried again.
     #[inline]
     pub(crate) fn takes(&self, major: bool, again: bool) -> bool {
-        self.gate.load(Relaxed) == OPEN || self.takes_at_edge(major, again)
+        self.gate.load() == OPEN || self.takes_at_edge(major, again)
     }
 
     #[cold]
     fn takes_at_edge(&self, major: bool, again: bool) -> bool {
-        let gate = self.gate.load(Relaxed);
+        let gate = self.gate.load();
         if again || (gate != SETTLING && gate != ENDING) {
             return gate == SETTLING || gate == OPEN;
         }
@@ -239,7 +238,7 @@ impl Bounds {
         let current = address(current);
         let mut state = self.state.lock();
         // Under the lock it stays.
-        match self.gate.load(Relaxed) {
+        match self.gate.load() {
             OPEN => true,
             SETTLING => {
                 let Some(edge) = state.begin.find_mut(current) else {
@@ -257,7 +256,7 @@ impl Bounds {
                 edge.settled = true;
                 state.unsettled = state.unsettled.saturating_sub(1);
                 if state.unsettled == 0 {
-                    self.gate.store(OPEN, Release);
+                    self.gate.store_release(OPEN);
                 }
                 true
             }
@@ -281,11 +280,11 @@ impl Bounds {
         loop {
             let mut edges = Edges::with_room(room)?;
             let mut state = self.state.lock();
-            let before = self.gate.load(Relaxed);
+            let before = self.gate.load();
             if before == MUTE {
                 return Ok(());
             }
-            match edges.take(task, || self.gate.store(ENDING, Release)) {
+            match edges.take(task, || self.gate.store_release(ENDING)) {
                 Ok(some) => {
                     if some {
                         state.end = edges;
@@ -294,7 +293,7 @@ impl Bounds {
                 }
                 Err(count) => {
                     // Whoever was refused meanwhile is none of those whose end was shown.
-                    self.gate.store(before, Release);
+                    self.gate.store_release(before);
                     drop(state);
                     room = count.saturating_add(count / 4);
                 }
@@ -344,7 +343,7 @@ impl Bounds {
             sum = sum.plus(trace::counted(thread));
         });
         state.total = Some(gone.plus(sum));
-        self.gate.store(MUTE, Release);
+        self.gate.store_release(MUTE);
     }
 
     /// What the kernel counted between the beginning and the end, of which `exited` is the one if

@@ -254,7 +254,7 @@ impl Queue {
     #[cold]
     fn fault_anew(&mut self, fault: &Fault) -> Put {
         if let Some(put) = self.prepare(SMALL_MAX, false) {
-            if let Some(length) = self.encoder.fault(fault, self.last.rest()) {
+            if let Some(length) = self.encoder.encode(&Record::Fault(*fault), self.last.rest()) {
                 self.last.used = self.last.used.wrapping_add(length);
                 return put;
             }

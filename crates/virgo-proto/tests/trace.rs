@@ -295,7 +295,7 @@ fn says_what_is_wrong() {
         "no trace begins so"
     );
     assert_eq!(
-        Decoder::new().next(b"\x0a\x01VIRGOTRC\x02"),
+        Decoder::new().next(b"\x0a\x01VIRGOTRC\x01"),
         Err(Malformed::Version)
     );
     let mut decoder = Decoder::new();
@@ -303,6 +303,30 @@ fn says_what_is_wrong() {
     assert_eq!(decoder.next(b"\x01\x7f"), Err(Malformed::Kind));
     assert_eq!(decoder.next(b"\x03\x05\x01\x01"), Err(Malformed::Fields));
     assert_eq!(decoder.next(b"\x01\x05"), Err(Malformed::Fields));
+    // Faults: four fields of a byte each; one of two bytes; one byte short, and one too many; flags
+    // that are told twice and differ, and one that there is not.
+    let faults: &[(&[u8], bool)] = &[
+        (b"\x06\x85\x00\x02\x04\x06\x07", true),
+        (b"\x07\x85\x01\x02\x00\x04\x06\x07", true),
+        (b"\x05\x85\x00\x02\x04\x06", false),
+        (b"\x07\x85\x00\x02\x04\x06\x07\x08", false),
+        (
+            b"\x10\xc5\x00\x05\x00\x07\x00\x00\x00\x08\x00\x00\x00\x02\x04\x06\x07",
+            true,
+        ),
+        (
+            b"\x10\xc5\x00\x04\x00\x07\x00\x00\x00\x08\x00\x00\x00\x02\x04\x06\x07",
+            false,
+        ),
+        (
+            b"\x10\xc5\x00\x05\x02\x07\x00\x00\x00\x08\x00\x00\x00\x02\x04\x06\x07",
+            false,
+        ),
+    ];
+    for (bytes, good) in faults {
+        let read = decoder.next(bytes);
+        assert_eq!(read.is_ok(), *good, "{bytes:x?}: {read:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::command::parse_pid;
 /// What the first record holds: tells the format.
 pub const MAGIC: [u8; 8] = *b"VIRGOTRC";
 /// Version of the format.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Longest name of an area in a record, as PATH_MAX.
 pub const NAME_MAX: usize = 4096;
 /// No record but those with a name is longer than this, its length included.
@@ -253,12 +253,13 @@ const KIND_MAP_END: u8 = 5;
 const KIND_EXEC: u8 = 6;
 const KIND_DROPPED: u8 = 7;
 const KIND_END: u8 = 8;
-/// A fault whose flags do not fit the short form.
-const KIND_FAULT: u8 = 9;
-/// The short form: the lower bits are flags 0 to 5, then "another thread than before".
+/// A fault: the lower bits are flags 0 to 5, then "all flags, process and thread follow".
 const SHORT_FAULT: u8 = 0x80;
-const SHORT_TID: u8 = 0x40;
+const SHORT_MORE: u8 = 0x40;
 const SHORT_FLAGS: u32 = 0x3f;
+/// No fault is longer than this: 3 bytes, 10 and four fields of 8. A power of two.
+const SHORT_MAX: usize = 64;
+const _: () = assert!(3 + 10 + 4 * 8 <= SHORT_MAX && SHORT_MAX + 8 <= SMALL_MAX);
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,52 +339,38 @@ struct Short<'a> {
 }
 
 impl Short<'_> {
+    /// Eight bytes, of which the first `length` stay.
     #[inline(always)]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        if let Some(place) = self
-            .out
-            .get_mut(self.len..)
-            .and_then(<[u8]>::first_chunk_mut)
-        {
-            *place = bytes;
-            self.len = self.len.wrapping_add(N);
+    fn put(&mut self, value: u64, length: usize) {
+        // No fault is longer than SHORT_MAX; masked so that the compiler knows it as well.
+        let at = self.len & (SHORT_MAX - 1);
+        if let Some(place) = self.out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = value.to_le_bytes();
         }
+        self.len = at.wrapping_add(length);
     }
 
+    /// In 1, 2, 4 or 8 bytes; which of them, as a number of two bits.
     #[inline(always)]
-    fn byte(&mut self, byte: u8) {
-        self.put([byte]);
-    }
-
-    #[inline(always)]
-    fn varint(&mut self, value: u64) {
-        // CASTS: the low seven bits of each.
-        let low = value as u8;
-        let next = (value >> 7) as u8;
-        if value < 1 << 7 {
-            self.put([low]);
-        } else if value < 1 << 14 {
-            self.put([low | 0x80, next]);
-        } else if value < 1 << 21 {
-            self.put([low | 0x80, next | 0x80, (value >> 14) as u8]);
+    fn field(&mut self, value: u64) -> u8 {
+        if value < 1 << 8 {
+            self.put(value, 1);
+            0
+        } else if value < 1 << 16 {
+            self.put(value, 2);
+            1
+        } else if value < 1 << 32 {
+            self.put(value, 4);
+            2
         } else {
-            self.long(value);
+            self.put(value, 8);
+            3
         }
-    }
-
-    fn long(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            // CAST: the low seven bits.
-            self.byte((value as u8) | 0x80);
-            value >>= 7;
-        }
-        // CAST: below 0x80.
-        self.byte(value as u8);
     }
 
     #[inline(always)]
-    fn difference(&mut self, before: u64, now: u64) {
-        self.varint(zigzag(now.wrapping_sub(before)));
+    fn difference(&mut self, before: u64, now: u64) -> u8 {
+        self.field(zigzag(now.wrapping_sub(before)))
     }
 }
 
@@ -438,10 +425,22 @@ impl<'a> Reader<'a> {
         Some(before.wrapping_add(unzigzag(self.varint()?)))
     }
 
-    fn thread(&mut self, state: &mut State) -> Option<()> {
-        state.pid = self.u32()?;
-        state.tid = u32::try_from(self.difference(u64::from(state.pid))?).ok()?;
-        Some(())
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    /// A number in 1, 2, 4 or 8 bytes, as the lowest two bits of `size` tell.
+    #[inline]
+    fn field(&mut self, size: u8) -> Option<u64> {
+        Some(match size & 3 {
+            0 => u64::from(self.byte()?),
+            1 => u64::from(u16::from_le_bytes(self.array()?)),
+            2 => u64::from(u32::from_le_bytes(self.array()?)),
+            _ => u64::from_le_bytes(self.array()?),
+        })
     }
 
     fn name(&mut self) -> Option<&'a [u8]> {
@@ -487,39 +486,36 @@ impl Encoder {
 
     /// Writes a fault to `out`; how many bytes it took. `None`, and nothing changed, where there is
     /// less room than [`SMALL_MAX`].
-    #[inline]
+    #[inline(always)]
     pub fn fault(&mut self, fault: &Fault, out: &mut [u8]) -> Option<usize> {
-        // The length is one byte, since no fault is longer than SMALL_MAX.
         let mut w = Short {
             out: out.first_chunk_mut()?,
-            len: 1,
+            // Behind the record's length, its kind and the sizes of its fields.
+            len: 3,
         };
         let state = &mut self.state;
         let other_thread = fault.tid != state.tid || fault.pid != state.pid;
-        if fault.flags & !SHORT_FLAGS == 0 {
-            // CAST: masked to six bits.
-            let flags = fault.flags as u8;
-            w.byte(SHORT_FAULT | flags | if other_thread { SHORT_TID } else { 0 });
-        } else {
-            w.byte(KIND_FAULT);
-            w.varint(u64::from(fault.flags & FAULT_ALL));
-        }
+        // CAST: masked to six bits.
+        let mut kind = SHORT_FAULT | (fault.flags & SHORT_FLAGS) as u8;
         if other_thread || fault.flags & !SHORT_FLAGS != 0 {
+            kind |= SHORT_MORE;
             state.pid = fault.pid;
             state.tid = fault.tid;
-            w.varint(u64::from(fault.pid));
-            // The first thread of a process has its number.
-            w.difference(u64::from(fault.pid), u64::from(fault.tid));
+            w.put(u64::from(fault.flags & FAULT_ALL), 2);
+            w.put(u64::from(fault.pid), 4);
+            w.put(u64::from(fault.tid), 4);
         }
-        w.difference(state.time_ns, fault.time_ns);
-        w.difference(state.address, fault.address);
-        w.difference(state.ip, fault.ip);
-        w.varint(fault.latency_ns);
+        let mut sizes = w.difference(state.time_ns, fault.time_ns);
+        sizes |= w.difference(state.address, fault.address) << 2;
+        sizes |= w.difference(state.ip, fault.ip) << 4;
+        sizes |= w.field(fault.latency_ns) << 6;
         state.time_ns = fault.time_ns;
         state.address = fault.address;
         state.ip = fault.ip;
-        // CAST: at most SMALL_MAX.
+        // CAST: at most SHORT_MAX; a length of one byte.
         w.out[0] = w.len.wrapping_sub(1) as u8;
+        w.out[1] = kind;
+        w.out[2] = sizes;
         Some(w.len)
     }
 
@@ -751,6 +747,33 @@ fn begin<'a>(reader: &mut Reader<'_>, state: &mut State) -> Result<Record<'a>, M
     Ok(Record::Begin(begin))
 }
 
+fn fault<'a>(kind: u8, reader: &mut Reader<'_>, state: &mut State) -> Option<Record<'a>> {
+    let sizes = reader.byte()?;
+    let mut flags = u32::from(kind) & SHORT_FLAGS;
+    if kind & SHORT_MORE != 0 {
+        let all = u32::from(u16::from_le_bytes(reader.array()?));
+        if all & !FAULT_ALL != 0 || all & SHORT_FLAGS != flags {
+            return None;
+        }
+        flags = all;
+        state.pid = u32::from_le_bytes(reader.array()?);
+        state.tid = u32::from_le_bytes(reader.array()?);
+    }
+    let add = |before: u64, difference: u64| before.wrapping_add(unzigzag(difference));
+    state.time_ns = add(state.time_ns, reader.field(sizes)?);
+    state.address = add(state.address, reader.field(sizes >> 2)?);
+    state.ip = add(state.ip, reader.field(sizes >> 4)?);
+    Some(Record::Fault(Fault {
+        time_ns: state.time_ns,
+        latency_ns: reader.field(sizes >> 6)?,
+        address: state.address,
+        ip: state.ip,
+        pid: state.pid,
+        tid: state.tid,
+        flags,
+    }))
+}
+
 fn body_of<'a>(
     kind: u8,
     reader: &mut Reader<'a>,
@@ -760,28 +783,8 @@ fn body_of<'a>(
         state.time_ns = reader.difference(state.time_ns)?;
         Some(state.time_ns)
     };
-    let fault = |reader: &mut Reader<'a>, state: &mut State, flags: u32| {
-        state.time_ns = reader.difference(state.time_ns)?;
-        state.address = reader.difference(state.address)?;
-        state.ip = reader.difference(state.ip)?;
-        Some(Record::Fault(Fault {
-            time_ns: state.time_ns,
-            latency_ns: reader.varint()?,
-            address: state.address,
-            ip: state.ip,
-            pid: state.pid,
-            tid: state.tid,
-            flags,
-        }))
-    };
     if kind & SHORT_FAULT != 0 {
-        let mut short = || {
-            if kind & SHORT_TID != 0 {
-                reader.thread(state)?;
-            }
-            fault(reader, state, u32::from(kind) & SHORT_FLAGS)
-        };
-        return short().ok_or(Malformed::Fields);
+        return fault(kind, reader, state).ok_or(Malformed::Fields);
     }
     let mut fields = || {
         Some(match kind {
@@ -846,16 +849,11 @@ fn body_of<'a>(
                 recorded: reader.varint()?,
                 dropped: reader.varint()?,
             }),
-            KIND_FAULT => {
-                let flags = reader.u32().filter(|flags| flags & !FAULT_ALL == 0)?;
-                reader.thread(state)?;
-                fault(reader, state, flags)?
-            }
             _ => return None,
         })
     };
     match kind {
-        KIND_PROCESS..=KIND_FAULT => fields().ok_or(Malformed::Fields),
+        KIND_PROCESS..=KIND_END => fields().ok_or(Malformed::Fields),
         _ => Err(Malformed::Kind),
     }
 }
