@@ -248,12 +248,15 @@ fn a_name_that_changes_is_followed() {
     let device = Device::profiler();
     let mut reader = Reader::new(&device);
     let mut child = Child::spawn("before", |parent| {
+        parent.say(0);
         parent.hear();
         sys::set_name("after");
         parent.say(0);
         parent.hear();
         0
     });
+    // It has its name.
+    child.hear();
     let id = device.register(child.pid, 0).unwrap();
     assert_eq!(name_of(&reader.fresh(id).comm), "before");
     child.say(0);

@@ -73,6 +73,7 @@ fn bad_parameters_are_refused_with_the_reason() {
 #[test]
 fn the_largest_buffer_works_or_is_refused_in_order() {
     let _machine = module::core_only();
+    let before = KernelMemory::now().available_kb;
     let bytes = 65536 * PAGE as u64;
     match module::load(PROFILER, "buffer_pages=65536") {
         Err(error) => {
@@ -95,8 +96,9 @@ fn the_largest_buffer_works_or_is_refused_in_order() {
         module::none()
     };
     let free = KernelMemory::now().available_kb;
-    println!("{free} kB free afterwards");
-    assert!(free > 300 * 1024, "the memory came back");
+    println!("{free} kB free afterwards, {before} before");
+    // Less than half of the buffer's 256 MiB are missing.
+    assert!(free + 128 * 1024 > before, "the memory came back");
 }
 
 #[test]
