@@ -22,7 +22,8 @@ help:
 	@echo '  make                 the modules for KERNEL, and the virgo command'
 	@echo '  make run             the tour: boot a stock kernel in QEMU, load the modules, use them'
 	@echo '  make shell           a console in the same guest'
-	@echo '  make test            every test, on the stock kernels; ends with "N passed, N failed"'
+	@echo '  make test            every test, on the stock kernel, and some on the next one; ends with "N passed, N failed"'
+	@echo '  make test-next       the guest suites on the next kernel, all of them'
 	@echo '  make check           no guest, seconds: rustfmt, clippy, unit tests, shellcheck, rules'
 	@echo '  make test-debug      the tests on a debug kernel (built once, 20 to 50 minutes)'
 	@echo '  make test-kernels    the guest suites on Debian testing'"'"'s kernel (another compiler)'
@@ -79,6 +80,10 @@ shell:
 .PHONY: test
 test:
 	@tests/run
+
+.PHONY: test-next
+test-next:
+	@tests/run --kernel next --guests
 
 .PHONY: test-debug
 test-debug:

@@ -132,14 +132,29 @@ const GOOD: &str = "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured;"
 fn host_and_both_kernels_are_added_up() {
     let repository = Repository::new();
     repository.suite("core", GOOD, 0);
+    repository.suite("queue", GOOD, 0);
+    repository.write("tests/core/each", "");
+    let suites = |outcome: &Outcome, kernel: &str| {
+        let kernel = format!("--kernel {kernel} ");
+        let calls = outcome.calls.lines().filter(|call| call.contains(&kernel));
+        let mut suites: Vec<_> = calls
+            .filter_map(|call| call.rsplit('/').next()?.split(' ').next())
+            .collect();
+        suites.sort_unstable();
+        suites.join(" ")
+    };
+    // The next kernel gets what is for each, and all where it is asked for by name.
     let outcome = repository.tests(&[]);
-    outcome.is("17 passed, 0 failed", 0);
+    outcome.is("22 passed, 0 failed", 0);
     outcome.says("1 ignored");
-    assert!(
-        outcome.calls.contains("--kernel stock") && outcome.calls.contains("--kernel next"),
-        "{}",
-        outcome.calls
-    );
+    assert_eq!(suites(&outcome, "stock"), "core queue");
+    assert_eq!(suites(&outcome, "next"), "core");
+    let outcome = repository.tests(&["--kernel", "next"]);
+    outcome.is("17 passed, 0 failed", 0);
+    assert_eq!(suites(&outcome, "next"), "core queue");
+    let outcome = repository.tests(&["--guests", "--only", "queue"]);
+    outcome.is("10 passed, 0 failed", 0);
+    assert_eq!(suites(&outcome, "next"), "queue");
 }
 
 #[test]
@@ -313,28 +328,31 @@ fn ci_adds_up_what_it_did_and_says_so() {
     let targets = [
         ("check", "ok", 0),
         ("test", "40 passed, 0 failed", 0),
+        ("test-next", "20 passed, 0 failed", 0),
         ("test-debug", "30 passed, 0 failed", 0),
     ];
     let outcome = ci(&targets, true);
-    outcome.is("70 passed, 0 failed", 0);
-    outcome.says("did: make check, make test, make test-debug; in");
+    outcome.is("90 passed, 0 failed", 0);
+    outcome.says("did: make check, make test, make test-next, make test-debug; in");
     let outcome = ci(&targets, false);
     // Nor does it build that kernel where building and testing would not fit into its time.
-    outcome.is("40 passed, 0 failed", 0);
+    outcome.is("60 passed, 0 failed", 0);
     outcome.says("not make test-debug: its kernel is not cached");
 }
 
 #[test]
 fn ci_fails_with_any_part() {
     for (broken, last_line) in [
-        ("check", "70 passed, 1 failed"),
-        ("test", "70 passed, 1 failed"),
-        ("test-debug", "70 passed, 1 failed"),
+        ("check", "90 passed, 1 failed"),
+        ("test", "90 passed, 1 failed"),
+        ("test-next", "90 passed, 1 failed"),
+        ("test-debug", "90 passed, 1 failed"),
     ] {
         let status = |target| i32::from(broken == target) * 2;
         let targets = [
             ("check", "ok", status("check")),
             ("test", "40 passed, 0 failed", status("test")),
+            ("test-next", "20 passed, 0 failed", status("test-next")),
             ("test-debug", "30 passed, 0 failed", status("test-debug")),
         ];
         ci(&targets, true).is(last_line, 1);
@@ -343,11 +361,12 @@ fn ci_fails_with_any_part() {
         &[
             ("check", "ok", 0),
             ("test", "setup died", 2),
+            ("test-next", "20 passed, 0 failed", 0),
             ("test-debug", "30 passed, 0 failed", 0),
         ],
         true,
     );
-    outcome.is("30 passed, 1 failed", 1);
+    outcome.is("50 passed, 1 failed", 1);
 }
 
 #[test]
