@@ -158,6 +158,22 @@ fn host_and_both_kernels_are_added_up() {
 }
 
 #[test]
+fn what_is_for_each_kernel_comes_first() {
+    let repository = Repository::new();
+    for name in ["a", "core", "trace"] {
+        repository.suite(name, GOOD, 0);
+    }
+    repository.write("tests/trace/each", "");
+    let outcome = repository.tests(&["--debug"]);
+    let begun: Vec<_> = outcome
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  …  debug/"))
+        .collect();
+    assert_eq!(begun, ["trace", "a", "core"]);
+}
+
+#[test]
 fn failed_tests_are_counted_and_shown() {
     let repository = Repository::new();
     repository.suite(
