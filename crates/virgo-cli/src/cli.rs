@@ -726,9 +726,9 @@ pub(crate) struct TraceSimulate {
     /// Numbers of frames, from A to B
     #[arg(long, value_name = "A..B", default_value = "1..64", value_parser = frames)]
     pub(crate) frames: (usize, usize),
-    /// From one number of frames to the next
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = step)]
-    pub(crate) step: usize,
+    /// From one number of frames to the next; else so much that there are at most 66
+    #[arg(long, value_name = "N", value_parser = step)]
+    pub(crate) step: Option<usize>,
 }
 
 /// A policy of page replacement.

@@ -198,6 +198,29 @@ fn drawings() {
 }
 
 #[test]
+fn a_fault_outside_of_the_map_is_no_part_of_a_band() {
+    // Below and above all regions, as the stack of a program that is being loaded.
+    let path = file("outside.trace", &example(&[0x1000, 0x7fff_0000_0000]));
+    let svg = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside.svg");
+    let (_, err, ok) = virgo(&[
+        "trace",
+        "plot",
+        path.to_str().unwrap(),
+        "-o",
+        svg.to_str().unwrap(),
+    ]);
+    assert!(ok, "{err}");
+    let text = std::fs::read_to_string(svg).unwrap();
+    for name in [
+        "[stack] bfb9d000",
+        "[not in the map] 1000",
+        "[not in the map] 7fff00000000",
+    ] {
+        assert!(text.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn studies() {
     let stack = 0xbfb9_9000_u64;
     let again: Vec<u64> = [4, 5, 4, 5, 6].map(|page| stack + page * PAGE).to_vec();

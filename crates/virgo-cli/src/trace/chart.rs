@@ -26,6 +26,8 @@ const ROWS: u32 = 620;
 const BAND: f64 = 7.0;
 /// Most bands with a row of their own; the least used are joined.
 const BANDS: usize = 48;
+/// Pages between two faults outside of the map that are still of one band.
+const NEAR: u64 = 512;
 
 /// A band: regions of one name, side by side.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,13 +59,39 @@ pub(crate) struct Chart {
 /// Stretches of touched regions, in the order of addresses.
 fn bands(history: &History, page: u64) -> Vec<Band> {
     let mut counts: BTreeMap<usize, (u64, u64, u64)> = BTreeMap::new();
+    // In no region of the map, as the stack of a program that is just being loaded. What is not near
+    // is not one stretch.
+    let mut loose: Vec<Band> = Vec::new();
+    let mut strangers: Vec<u64> = Vec::new();
     for fault in &history.faults {
         let number = fault.address / page;
-        let index = history.region(fault).map_or(usize::MAX, |r| r.number);
+        let Some(index) = history.region(fault).map(|region| region.number) else {
+            strangers.push(number);
+            continue;
+        };
         let (faults, first, last) = counts.entry(index).or_insert((0, number, number));
         *faults += 1;
         *first = (*first).min(number);
         *last = (*last).max(number);
+    }
+    strangers.sort_unstable();
+    for number in strangers {
+        match loose.last_mut() {
+            Some(band) if number <= band.end + NEAR => {
+                band.end = band.end.max(number + 1);
+                band.faults += 1;
+            }
+            _ => loose.push(Band {
+                first: number,
+                end: number + 1,
+                name: "[not in the map]".into(),
+                code: false,
+                writable: false,
+                faults: 1,
+                low: 0.0,
+                high: 0.0,
+            }),
+        }
     }
     let mut bands: Vec<Band> = counts
         .into_iter()
@@ -81,6 +109,7 @@ fn bands(history: &History, page: u64) -> Vec<Band> {
                 high: 0.0,
             }
         })
+        .chain(loose)
         .collect();
     bands.sort_by_key(|band| (band.first, band.end));
     // Those that overlap (in another program, or later) or touch under one name are one.
@@ -169,7 +198,7 @@ impl Chart {
                 text::plural(history.faults.len() as u64, "fault"),
                 text::count(counts[Kind::Major as usize]),
                 text::count(history.dropped),
-                text::plural(history.map_changes, "change of maps").replace("mapss", "maps")
+                text::plural(history.map_changes, "map change")
             ),
             seconds: length as f64 / 1e9,
             bands,

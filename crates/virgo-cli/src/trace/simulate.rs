@@ -19,12 +19,35 @@ struct Row {
     ratio: f64,
 }
 
+/// Rows that a wide range is cut down to, and no policy takes long for.
+const ROWS: usize = 64;
+
+/// The numbers of frames from `from` to `to`: with that step, or with one that is 1, 2 or 5 and zeros
+/// and makes at most [`ROWS`] steps; then `to` is among them.
+fn numbers((from, to): (usize, usize), step: Option<usize>) -> Vec<usize> {
+    if let Some(step) = step {
+        return (from..=to).step_by(step).collect();
+    }
+    let round = (0..).flat_map(|zeros| [1, 2, 5].map(|digit| digit * 10_usize.pow(zeros)));
+    let least = (to - from).div_ceil(ROWS);
+    let step = round
+        .skip_while(|step| *step < least)
+        .next()
+        .unwrap_or(least);
+    // From the second on they are as round as the step.
+    let next = (from + 1).next_multiple_of(step);
+    let mut numbers = vec![from];
+    numbers.extend((next..to).step_by(step));
+    if to > from {
+        numbers.push(to);
+    }
+    numbers
+}
+
 pub(crate) fn run(options: &cli::TraceSimulate, json: bool) -> anyhow::Result<ExitCode> {
     let history = super::load(&options.input)?;
     let references = history.references();
-    let frames: Vec<usize> = (options.frames.0..=options.frames.1)
-        .step_by(options.step)
-        .collect();
+    let frames = numbers(options.frames, options.step);
     let policies: Vec<Policy> = options
         .policy
         .iter()
@@ -77,4 +100,25 @@ pub(crate) fn run(options: &cli::TraceSimulate, json: bool) -> anyhow::Result<Ex
     }
     write!(out, "{table}")?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn wide_ranges_have_few_rows() {
+        assert_eq!(numbers((1, 3), None), [1, 2, 3]);
+        assert_eq!(numbers((8, 8), None), [8]);
+        assert_eq!(numbers((0, 64), None).len(), 65);
+        assert_eq!(numbers((1, 9), Some(4)), [1, 5, 9]);
+        let wide = numbers((1, 100_000), None);
+        assert_eq!(wide[..3], [1, 2000, 4000]);
+        assert_eq!(wide.last(), Some(&100_000));
+        for to in [65, 66, 1000, 99_999, 100_000_000] {
+            let rows = numbers((1, to), None);
+            assert!(rows.len() <= 66 && rows.is_sorted(), "{to}: {}", rows.len());
+            assert_eq!((rows.first(), rows.last()), (Some(&1), Some(&to)));
+        }
+    }
 }
