@@ -94,7 +94,11 @@ fn ten_thousand_tasks() {
 #[test]
 fn processes_that_end_while_they_are_registered_and_sampled() {
     const AT_ONCE: usize = 20;
-    let count = if virgo_tests::long() { 5000 } else { 1000 };
+    let count = match (virgo_tests::long(), virgo_tests::debug_kernel()) {
+        (_, true) => 60,
+        (true, false) => 5000,
+        (false, false) => 1000,
+    };
     let _machine = module::profiler("rate_hz=1000 buffer_pages=1024");
     let device = Device::profiler();
     let mut reader = Reader::new(&device);
