@@ -257,24 +257,36 @@ proptest! {
     }
 }
 
-#[test]
-fn a_loop_over_pages_takes_eleven_bytes_a_fault() {
+/// Bytes of a fault of 1,000, by that many threads by turns.
+fn bytes_a_fault(threads: u32) -> usize {
     let mut encoder = Encoder::new();
     let mut room = [0; SMALL_MAX];
     let mut bytes = 0;
     for fault in 0..1000_u64 {
+        // Each has a stack of its own, 8 MiB from the next.
+        let thread = fault as u32 % threads;
         let fault = Fault {
             time_ns: 1_000_000_000 + fault * 8000,
             latency_ns: 2000,
-            address: 0x7f00_0000_0000 + fault * 4096,
+            address: 0x7f00_0000_0000 + u64::from(thread) * (8 << 20) + fault * 4096,
             ip: 0x0055_5555_1234,
             pid: 1000,
-            tid: 1000,
+            tid: 1000 + thread,
             flags: 0x17,
         };
         bytes += encoder.fault(&fault, &mut room).unwrap();
     }
-    assert!(bytes < 11_100, "{bytes} bytes for 1000 faults");
+    bytes
+}
+
+#[test]
+fn a_loop_over_pages_takes_ten_bytes_a_fault_and_sixteen_by_threads() {
+    let bytes = [1, 4, 64, 1000].map(bytes_a_fault);
+    // The first one tells where all differences start.
+    assert!(
+        bytes[0] < 10_050 && bytes[1..].iter().all(|bytes| *bytes < 16_050),
+        "{bytes:?}"
+    );
 }
 
 #[test]
@@ -303,25 +315,20 @@ fn says_what_is_wrong() {
     assert_eq!(decoder.next(b"\x01\x7f"), Err(Malformed::Kind));
     assert_eq!(decoder.next(b"\x03\x05\x01\x01"), Err(Malformed::Fields));
     assert_eq!(decoder.next(b"\x01\x05"), Err(Malformed::Fields));
-    // Faults: four fields of a byte each; one of two bytes; one byte short, and one too many; flags
-    // that are told twice and differ, and one that there is not.
+    // Faults: four fields of a byte each; one of two bytes; one byte short, and one too many; with
+    // a process and a thread; the thread alone; a flag that there is not; a thread below 0.
     let faults: &[(&[u8], bool)] = &[
         (b"\x06\x85\x00\x02\x04\x06\x07", true),
         (b"\x07\x85\x01\x02\x00\x04\x06\x07", true),
         (b"\x05\x85\x00\x02\x04\x06", false),
         (b"\x07\x85\x00\x02\x04\x06\x07\x08", false),
         (
-            b"\x10\xc5\x00\x05\x00\x07\x00\x00\x00\x08\x00\x00\x00\x02\x04\x06\x07",
+            b"\x0c\xc5\x00\x0f\x07\x00\x00\x00\x02\x02\x04\x06\x07",
             true,
         ),
-        (
-            b"\x10\xc5\x00\x04\x00\x07\x00\x00\x00\x08\x00\x00\x00\x02\x04\x06\x07",
-            false,
-        ),
-        (
-            b"\x10\xc5\x00\x05\x02\x07\x00\x00\x00\x08\x00\x00\x00\x02\x04\x06\x07",
-            false,
-        ),
+        (b"\x08\xc5\x00\x00\x04\x02\x04\x06\x07", true),
+        (b"\x08\xc5\x00\x40\x04\x02\x04\x06\x07", false),
+        (b"\x08\xc5\x00\x00\xff\x02\x04\x06\x07", false),
     ];
     for (bytes, good) in faults {
         let read = decoder.next(bytes);

@@ -3,8 +3,8 @@
 //! The page-fault trace: its records, and what `/proc/virgo/trace/history` takes as text.
 //!
 //! The format is described in doc/trace.md. A stream is a row of records, each a length (a varint)
-//! and so many bytes. Times, addresses, instruction pointers and thread ids are differences to the
-//! record before, kept by [`Encoder`] and [`Decoder`], so that a fault takes 8 to 16 bytes.
+//! and so many bytes. Times, addresses and instruction pointers are differences to the record before,
+//! kept by [`Encoder`] and [`Decoder`], so that a fault takes 8 to 16 bytes.
 
 use super::command::parse_pid;
 
@@ -253,13 +253,18 @@ const KIND_MAP_END: u8 = 5;
 const KIND_EXEC: u8 = 6;
 const KIND_DROPPED: u8 = 7;
 const KIND_END: u8 = 8;
-/// A fault: the lower bits are flags 0 to 5, then "all flags, process and thread follow".
+/// A fault: the lower bits are flags 0 to 5, then "a byte with the rest follows".
 const SHORT_FAULT: u8 = 0x80;
 const SHORT_MORE: u8 = 0x40;
 const SHORT_FLAGS: u32 = 0x3f;
-/// No fault is longer than this: 3 bytes, 10 and four fields of 8. A power of two.
+/// That byte: flags 6 to 8, then "the process follows", then the size of the thread's field.
+const MORE_FLAGS: u8 = 0x07;
+const MORE_PID: u8 = 0x08;
+const MORE_TID_SHIFT: u32 = 4;
+const MORE_ALL: u8 = 0x3f;
+/// No fault is longer than this: 4 bytes, 4 and five fields of 8. A power of two.
 const SHORT_MAX: usize = 64;
-const _: () = assert!(3 + 10 + 4 * 8 <= SHORT_MAX && SHORT_MAX + 8 <= SMALL_MAX);
+const _: () = assert!(4 + 4 + 5 * 8 <= SHORT_MAX && SHORT_MAX + 8 <= SMALL_MAX);
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -499,11 +504,18 @@ impl Encoder {
         let mut kind = SHORT_FAULT | (fault.flags & SHORT_FLAGS) as u8;
         if other_thread || fault.flags & !SHORT_FLAGS != 0 {
             kind |= SHORT_MORE;
+            w.len = 4;
+            // CAST: masked to three bits.
+            let mut more = (fault.flags >> SHORT_FLAGS.count_ones()) as u8 & MORE_FLAGS;
+            if fault.pid != state.pid {
+                more |= MORE_PID;
+                w.put(u64::from(fault.pid), 4);
+            }
+            // Threads' numbers are near their process's.
+            more |= w.difference(u64::from(fault.pid), u64::from(fault.tid)) << MORE_TID_SHIFT;
+            w.out[3] = more;
             state.pid = fault.pid;
             state.tid = fault.tid;
-            w.put(u64::from(fault.flags & FAULT_ALL), 2);
-            w.put(u64::from(fault.pid), 4);
-            w.put(u64::from(fault.tid), 4);
         }
         let mut sizes = w.difference(state.time_ns, fault.time_ns);
         sizes |= w.difference(state.address, fault.address) << 2;
@@ -748,18 +760,21 @@ fn begin<'a>(reader: &mut Reader<'_>, state: &mut State) -> Result<Record<'a>, M
 }
 
 fn fault<'a>(kind: u8, reader: &mut Reader<'_>, state: &mut State) -> Option<Record<'a>> {
+    let add = |before: u64, difference: u64| before.wrapping_add(unzigzag(difference));
     let sizes = reader.byte()?;
     let mut flags = u32::from(kind) & SHORT_FLAGS;
     if kind & SHORT_MORE != 0 {
-        let all = u32::from(u16::from_le_bytes(reader.array()?));
-        if all & !FAULT_ALL != 0 || all & SHORT_FLAGS != flags {
+        let more = reader.byte()?;
+        if more & !MORE_ALL != 0 {
             return None;
         }
-        flags = all;
-        state.pid = u32::from_le_bytes(reader.array()?);
-        state.tid = u32::from_le_bytes(reader.array()?);
+        flags |= u32::from(more & MORE_FLAGS) << SHORT_FLAGS.count_ones();
+        if more & MORE_PID != 0 {
+            state.pid = u32::from_le_bytes(reader.array()?);
+        }
+        let tid = add(u64::from(state.pid), reader.field(more >> MORE_TID_SHIFT)?);
+        state.tid = u32::try_from(tid).ok()?;
     }
-    let add = |before: u64, difference: u64| before.wrapping_add(unzigzag(difference));
     state.time_ns = add(state.time_ns, reader.field(sizes)?);
     state.address = add(state.address, reader.field(sizes >> 2)?);
     state.ip = add(state.ip, reader.field(sizes >> 4)?);
