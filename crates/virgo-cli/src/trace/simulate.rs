@@ -28,12 +28,9 @@ fn numbers((from, to): (usize, usize), step: Option<usize>) -> Vec<usize> {
     if let Some(step) = step {
         return (from..=to).step_by(step).collect();
     }
-    let round = (0..).flat_map(|zeros| [1, 2, 5].map(|digit| digit * 10_usize.pow(zeros)));
+    let mut round = (0..).flat_map(|zeros| [1, 2, 5].map(|digit| digit * 10_usize.pow(zeros)));
     let least = (to - from).div_ceil(ROWS);
-    let step = round
-        .skip_while(|step| *step < least)
-        .next()
-        .unwrap_or(least);
+    let step = round.find(|step| *step >= least).unwrap_or(least);
     // From the second on they are as round as the step.
     let next = (from + 1).next_multiple_of(step);
     let mut numbers = vec![from];
