@@ -254,6 +254,7 @@ impl Queue {
     #[cold]
     fn fault_anew(&mut self, fault: &Fault) -> Put {
         if let Some(put) = self.prepare(SMALL_MAX, false) {
+            // Not by `Encoder::fault`, whose code would be put in here once more.
             if let Some(length) = self.encoder.encode(&Record::Fault(*fault), self.last.rest()) {
                 self.last.used = self.last.used.wrapping_add(length);
                 return put;

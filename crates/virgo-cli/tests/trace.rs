@@ -165,22 +165,23 @@ fn every_fault_for_programs() {
     assert_eq!(events[6]["dur"], 9000.0);
 }
 
+/// Draws a trace into these files, which must succeed.
+fn plot(trace: &Path, outputs: &[&Path]) {
+    let mut words = vec!["trace", "plot", trace.to_str().unwrap()];
+    for output in outputs {
+        words.extend(["-o", output.to_str().unwrap()]);
+    }
+    let (_, err, ok) = virgo(&words);
+    assert!(ok, "{err}");
+}
+
 #[test]
 fn drawings() {
     // A great many faults make no great file.
     let many: Vec<u64> = (0..100_000).map(|n| 0xbfb9_9000 + n % 22 * PAGE).collect();
     let path = file("draw.trace", &example(&many));
     let (svg, png) = (file("draw.svg", b""), file("draw.png", b""));
-    let (_, err, ok) = virgo(&[
-        "trace",
-        "plot",
-        path.to_str().unwrap(),
-        "-o",
-        svg.to_str().unwrap(),
-        "-o",
-        png.to_str().unwrap(),
-    ]);
-    assert!(ok, "{err}");
+    plot(&path, &[&svg, &png]);
     let text = std::fs::read_to_string(svg).unwrap();
     let document = roxmltree::Document::parse(&text).expect("it is XML");
     let texts: Vec<&str> = document
@@ -201,15 +202,8 @@ fn drawings() {
 fn a_fault_outside_of_the_map_is_no_part_of_a_band() {
     // Below and above all regions, as the stack of a program that is being loaded.
     let path = file("outside.trace", &example(&[0x1000, 0x7fff_0000_0000]));
-    let svg = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside.svg");
-    let (_, err, ok) = virgo(&[
-        "trace",
-        "plot",
-        path.to_str().unwrap(),
-        "-o",
-        svg.to_str().unwrap(),
-    ]);
-    assert!(ok, "{err}");
+    let svg = file("outside.svg", b"");
+    plot(&path, &[&svg]);
     let text = std::fs::read_to_string(svg).unwrap();
     for name in [
         "[stack] bfb9d000",

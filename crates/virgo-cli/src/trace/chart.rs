@@ -30,7 +30,7 @@ const BANDS: usize = 48;
 const NEAR: u64 = 512;
 
 /// A band: regions of one name, side by side.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Band {
     /// First page.
     pub(crate) first: u64,
@@ -78,18 +78,16 @@ fn bands(history: &History, page: u64) -> Vec<Band> {
     for number in strangers {
         match loose.last_mut() {
             Some(band) if number <= band.end + NEAR => {
-                band.end = band.end.max(number + 1);
+                // In order: none is before the last.
+                band.end = number + 1;
                 band.faults += 1;
             }
             _ => loose.push(Band {
                 first: number,
                 end: number + 1,
                 name: "[not in the map]".into(),
-                code: false,
-                writable: false,
                 faults: 1,
-                low: 0.0,
-                high: 0.0,
+                ..Band::default()
             }),
         }
     }
@@ -105,8 +103,7 @@ fn bands(history: &History, page: u64) -> Vec<Band> {
                 code: bit(AREA_EXEC),
                 writable: bit(AREA_WRITE),
                 faults,
-                low: 0.0,
-                high: 0.0,
+                ..Band::default()
             }
         })
         .chain(loose)
