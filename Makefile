@@ -23,6 +23,7 @@ help:
 	@echo '  make run             the tour: boot a stock kernel in QEMU, load the modules, use them'
 	@echo '  make shell           a console in the same guest'
 	@echo '  make test            every test, on the stock kernel, and some on the next one; ends with "N passed, N failed"'
+	@echo '  make test-rest       what make test leaves out: the other guest suites on the next kernel'
 	@echo '  make test-next       the guest suites on the next kernel, all of them'
 	@echo '  make check           no guest, seconds: rustfmt, clippy, unit tests, shellcheck, rules'
 	@echo '  make test-debug      the tests on a debug kernel (built once, 20 to 50 minutes)'
@@ -80,6 +81,10 @@ shell:
 .PHONY: test
 test:
 	@tests/run
+
+.PHONY: test-rest
+test-rest:
+	@tests/run --rest
 
 .PHONY: test-next
 test-next:
