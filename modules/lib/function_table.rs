@@ -7,11 +7,15 @@
 //!
 //! # Locking
 //!
-//! One mutex over all places. A function is never called under it: a caller counts itself in, lets go
-//! of the mutex, calls, and counts itself out.
+//! One spinlock over all places, which keeps softirqs out, as calls come from there too. A function is
+//! never called under it: a caller counts itself in, lets go of the lock, calls, and counts itself out.
 
 use core::{
-    ptr,
+    mem,
+    ptr::{
+        self,
+        NonNull, //
+    },
     slice, //
 };
 
@@ -24,7 +28,8 @@ use kernel::{
     time::{
         delay::fsleep,
         Delta, //
-    }, //
+    },
+    types::Opaque, //
 };
 
 use crate::{
@@ -36,6 +41,10 @@ use crate::{
             FUNCTION_ABI, //
         },
         service::RawBuffer,
+        spinlock::{
+            BhGuard,
+            BhSpinLock, //
+        },
         time::monotonic_ns, //
     },
     proto::call::{
@@ -70,35 +79,58 @@ impl Place {
 ///
 /// A place's box is freed only when it is out of the table and nobody runs.
 struct Table {
+    /// In the order of their names; with room for [`MAX_FUNCTIONS`].
     places: KVec<KBox<Place>>,
+}
+
+impl Table {
+    fn find(&mut self, name: &[u8]) -> Option<&mut Place> {
+        let mut places = self.places.iter_mut();
+        let place = places.find(|place| place.name() == name)?;
+        Some(&mut **place)
+    }
 }
 
 // SAFETY: The raw pointers in a place are the owner's, which vouched that they may be used from any
 // thread by implementing `Function: Send + Sync`.
 unsafe impl Send for Table {}
 
-kernel::sync::global_lock! {
-    // SAFETY: Initialised in `Opened::new`, before the module's init is over and thus before any
-    // other module can call an exported function.
-    unsafe(uninit) static TABLE: Mutex<Table> = Table { places: KVec::new() };
+/// The table under its lock: initialised in [`Opened::new`], before the module's init is over and thus
+/// before any other module can call an exported function.
+struct Locked(Opaque<BhSpinLock<Table>>);
+
+// SAFETY: A lock around what is `Send` may be shared.
+unsafe impl Sync for Locked {}
+
+impl Locked {
+    fn lock(&self) -> BhGuard<'_, Table> {
+        // SAFETY: Initialised, as the type says, and never dropped, as it is in a static.
+        unsafe { &*self.0.get() }.lock()
+    }
 }
+
+static TABLE: Locked = Locked(Opaque::uninit());
 
 /// The table, open as long as this value lives. There is one, made by the module's init.
 pub(crate) struct Opened(());
 
 impl Opened {
-    /// Opens it. Call it once, in the module's init.
-    pub(crate) fn new() -> Self {
-        // SAFETY: Called once, by the contract of this function.
-        unsafe { TABLE.init() };
-        Opened(())
+    /// Opens it. `ENOMEM`. Call it once, in the module's init.
+    pub(crate) fn new() -> Result<Self> {
+        let places = KVec::with_capacity(MAX_FUNCTIONS, GFP_KERNEL)?;
+        let lock = crate::new_bh_spinlock!(Table { places }, c"virgo_functions");
+        // SAFETY: Called once, by the contract of this function: nobody uses the place yet, and a
+        // static does not move.
+        unsafe { lock.__pinned_init(TABLE.0.get()) }?;
+        Ok(Opened(()))
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
         // Statics are not dropped; the functions have been taken out.
-        TABLE.lock().places = KVec::new();
+        let places = mem::take(&mut TABLE.lock().places);
+        drop(places);
     }
 }
 
@@ -124,31 +156,60 @@ pub(crate) fn list() -> Result<KVec<Listed>> {
             failed: place.failed,
             busy_ns: place.busy_ns,
         };
-        all.push(listed, GFP_KERNEL)?;
+        // There is room for all, and nothing may sleep here.
+        let _ = all.push_within_capacity(listed);
     }
     Ok(all)
 }
 
-/// Whether a function may take long; `None` if there is none of this name. May sleep.
+/// Whether a function may take long; `None` if there is none of this name.
 pub(crate) fn is_slow(name: &[u8]) -> Option<bool> {
-    let table = TABLE.lock();
-    let place = table.places.iter().find(|place| place.name() == name)?;
-    Some(place.ops.is_slow())
+    TABLE.lock().find(name).map(|place| place.ops.is_slow())
 }
 
 /// Calls a function, in this thread. It is told to end at `deadline_ns`; at most `limit` bytes come
 /// out. `ENOENT` if there is none of this name, or its own errors. Sleeps.
 pub(crate) fn call(name: &[u8], input: &[u8], limit: usize, deadline_ns: u64) -> Result<KVVec<u8>> {
-    let place: *mut Place = {
-        let mut table = TABLE.lock();
-        let mut places = table.places.iter_mut();
-        let place = places.find(|place| place.name() == name).ok_or(ENOENT)?;
-        place.running = place.running.saturating_add(1);
-        &mut **place
+    let place = enter(name, |_| true)?.ok_or(ENOENT)?;
+    run(place, input, limit, deadline_ns, false)
+}
+
+/// The same where nothing may sleep: `None` where the function would have to.
+pub(crate) fn call_atomic(name: &[u8], input: &[u8], limit: usize) -> Option<Result<KVVec<u8>>> {
+    let result = match enter(name, FunctionOps::is_atomic) {
+        Ok(place) => run(place?, input, limit, u64::MAX, true),
+        Err(error) => Err(error),
     };
+    // Who may sleep can wait for memory.
+    (result.as_ref().err() != Some(&ENOMEM)).then_some(result)
+}
+
+/// A place with a call in it, which is not freed while this value lives.
+struct Entered(NonNull<Place>);
+
+/// Counts a call in, of a function that `suits`; `None` if it does not. `ENOENT`.
+fn enter(name: &[u8], suits: impl FnOnce(&FunctionOps) -> bool) -> Result<Option<Entered>> {
+    let mut table = TABLE.lock();
+    let place = table.find(name).ok_or(ENOENT)?;
+    if !suits(&place.ops) {
+        return Ok(None);
+    }
+    place.running = place.running.saturating_add(1);
+    Ok(Some(Entered(NonNull::from(place))))
+}
+
+/// Runs the function of a place, and counts the call out.
+fn run(
+    entered: Entered,
+    input: &[u8],
+    limit: usize,
+    deadline_ns: u64,
+    atomic: bool,
+) -> Result<KVVec<u8>> {
+    let place = entered.0.as_ptr();
     let begin = monotonic_ns();
     let mut output = RawBuffer::empty();
-    // SAFETY: A place with a call running is not freed; table, context and flag live as long. The
+    // SAFETY: A place with a call in it is not freed; table, context and flag live as long. The
     // input is valid for its length.
     let status = unsafe {
         ((*place).ops.run)(
@@ -158,6 +219,7 @@ pub(crate) fn call(name: &[u8], input: &[u8], limit: usize, deadline_ns: u64) ->
             limit,
             deadline_ns,
             &raw const (*place).stop,
+            atomic.into(),
             &mut output,
         )
     };
@@ -172,7 +234,7 @@ pub(crate) fn call(name: &[u8], input: &[u8], limit: usize, deadline_ns: u64) ->
     };
     let spent = monotonic_ns().saturating_sub(begin);
     let _table = TABLE.lock();
-    // SAFETY: As above; the counts change under the mutex only.
+    // SAFETY: As above; the counts change under the lock only.
     unsafe {
         (*place).running = (*place).running.saturating_sub(1);
         (*place).calls = (*place).calls.wrapping_add(1);
@@ -245,9 +307,7 @@ pub(crate) unsafe extern "C" fn virgo_cpupool_register_function(
     if table.places.len() >= MAX_FUNCTIONS {
         return failed(ENOSPC);
     }
-    if table.places.reserve(1, GFP_KERNEL).is_err()
-        || table.places.insert_within_capacity(at, place).is_err()
-    {
+    if table.places.insert_within_capacity(at, place).is_err() {
         return failed(ENOMEM);
     }
     slot.cast()
@@ -276,7 +336,7 @@ pub(crate) unsafe extern "C" fn virgo_cpupool_unregister_function(slot: *mut Fun
     // Out of the table, so that no new call comes.
     let raw = KBox::into_raw(place);
     loop {
-        // SAFETY: `raw` is freed below only; the count changes under the mutex, held here.
+        // SAFETY: `raw` is freed below only; the count changes under the lock, held here.
         unsafe {
             // Relaxed: calls look at it again and again.
             (*raw).stop.store(1, Relaxed);

@@ -13,6 +13,10 @@ use core::{
 };
 
 use kernel::{
+    alloc::flags::{
+        GFP_ATOMIC,
+        __GFP_NOWARN, //
+    },
     bindings,
     error::from_err_ptr,
     prelude::*,
@@ -37,10 +41,12 @@ use super::{
 };
 
 /// Version of [`FunctionOps`]. Grows with each change.
-pub const FUNCTION_ABI: u32 = 1;
+pub const FUNCTION_ABI: u32 = 2;
 
 /// A function may sleep for long, or compute for long: it is not run where others wait.
-const SLOW: u32 = 1;
+const SLOW: u32 = 1 << 0;
+/// A function never sleeps, nor computes for long: it may be run in softirq.
+const ATOMIC: u32 = 1 << 1;
 
 /// A function, as it crosses the boundary of modules.
 #[repr(C)]
@@ -62,6 +68,8 @@ pub(crate) struct FunctionOps {
         limit: usize,
         deadline_ns: u64,
         stop: *const Atomic<u32>,
+        // Not 0: nothing may sleep, nor is `deadline_ns` of any meaning.
+        atomic: u32,
         output: *mut RawBuffer,
     ) -> i32,
 }
@@ -70,6 +78,11 @@ impl FunctionOps {
     /// Whether it may take long.
     pub(crate) fn is_slow(&self) -> bool {
         self.flags & SLOW != 0
+    }
+
+    /// Whether it may be run where nothing may sleep.
+    pub(crate) fn is_atomic(&self) -> bool {
+        self.flags & ATOMIC != 0
     }
 }
 
@@ -83,6 +96,8 @@ pub(crate) struct FunctionSlot {
 pub struct Running<'a> {
     deadline_ns: u64,
     stop: &'a Atomic<u32>,
+    /// In softirq: whose time is spent is not known, and no signal is the caller's.
+    atomic: bool,
 }
 
 impl Running<'_> {
@@ -91,8 +106,8 @@ impl Running<'_> {
     pub fn cancelled(&self) -> bool {
         // Relaxed: a number that is looked at again.
         self.stop.load(Relaxed) != 0
-            || monotonic_ns() > self.deadline_ns
-            || kernel::current!().signal_pending()
+            || (!self.atomic
+                && (monotonic_ns() > self.deadline_ns || kernel::current!().signal_pending()))
     }
 
     /// The error that a cancelled call ends with: `ETIMEDOUT`, `ENODEV` where the module is going, or
@@ -116,9 +131,16 @@ pub trait Function: Send + Sync + 'static {
     /// It may sleep or compute for more than some microseconds.
     const SLOW: bool = true;
 
+    /// It never sleeps (no mutex, no `GFP_KERNEL`, no file), takes some microseconds at most, and is
+    /// not slow. A call by TCP is then served in the softirq that brought it, without waking a
+    /// thread; with `ENOMEM` there it is called again where memory is waited for. What it shares with
+    /// process context it must guard with locks that keep softirqs out.
+    const ATOMIC: bool = false;
+
     /// One call: bytes in, bytes out, or an error. The input came from anywhere.
     ///
-    /// Process context; may sleep. Several calls may run at the same time.
+    /// Process context; may sleep, unless [`ATOMIC`](Self::ATOMIC). Several calls may run at the same
+    /// time.
     fn run(&self, input: &[u8], output: &mut RemoteReply, call: &Running<'_>) -> Result;
 }
 
@@ -143,12 +165,18 @@ impl<T: Function> FunctionRegistration<T> {
     /// Offers the function. `ENOEXEC` if virgo-cpupool is of another build, `EEXIST` if there is one
     /// of this name, `EINVAL` for a name that cannot be, `ENOSPC` with too many. May sleep.
     pub fn new(function: Arc<T>) -> Result<Self> {
+        const { assert!(!(T::SLOW && T::ATOMIC), "what is atomic is not slow") };
         let context = function.into_foreign();
+        let flags = match (T::SLOW, T::ATOMIC) {
+            (true, _) => SLOW,
+            (_, true) => ATOMIC,
+            _ => 0,
+        };
         let ops = FunctionOps {
             // CAST: small constants.
             size: size_of::<FunctionOps>() as u32,
             abi: FUNCTION_ABI,
-            flags: if T::SLOW { SLOW } else { 0 },
+            flags,
             name_len: T::NAME.len() as u32,
             name: T::NAME.as_ptr(),
             owner: this_module(),
@@ -186,6 +214,7 @@ impl<T: Function> FunctionRegistration<T> {
         limit: usize,
         deadline_ns: u64,
         stop: *const Atomic<u32>,
+        atomic: u32,
         output: *mut RawBuffer,
     ) -> i32 {
         // SAFETY: The table hands over the context, which lives while the function is in it or is
@@ -197,8 +226,14 @@ impl<T: Function> FunctionRegistration<T> {
             deadline_ns,
             // SAFETY: By the safety requirements.
             stop: unsafe { &*stop },
+            atomic: atomic != 0,
         };
-        let mut reply = RemoteReply::new(limit);
+        let flags = if call.atomic {
+            GFP_ATOMIC | __GFP_NOWARN
+        } else {
+            GFP_KERNEL
+        };
+        let mut reply = RemoteReply::new(limit, flags);
         match function.run(input, &mut reply, &call) {
             Ok(()) => {
                 // SAFETY: By the safety requirements; what was there is nothing.

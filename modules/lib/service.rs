@@ -16,6 +16,7 @@ use core::{
 };
 
 use kernel::{
+    alloc::Flags,
     bindings,
     error::from_err_ptr,
     prelude::*,
@@ -167,14 +168,16 @@ pub trait Service: Send + Sync + 'static {
 pub struct RemoteReply {
     buffer: KVVec<u8>,
     limit: usize,
+    flags: Flags,
 }
 
 impl RemoteReply {
-    /// An answer of at most so many bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    /// An answer of at most so many bytes, in memory that is asked for in this way.
+    pub(super) fn new(limit: usize, flags: Flags) -> Self {
         RemoteReply {
             buffer: KVVec::new(),
             limit,
+            flags,
         }
     }
 
@@ -198,17 +201,17 @@ impl RemoteReply {
         self.buffer.is_empty()
     }
 
-    /// Appends a copy. `EMSGSIZE` past the limit; `ENOMEM`. May sleep.
+    /// Appends a copy. `EMSGSIZE` past the limit; `ENOMEM`. May sleep, but not where its caller may not.
     pub fn push(&mut self, data: &[u8]) -> Result {
         self.check(self.buffer.len().saturating_add(data.len()))?;
-        Ok(self.buffer.extend_from_slice(data, GFP_KERNEL)?)
+        Ok(self.buffer.extend_from_slice(data, self.flags)?)
     }
 
     /// Makes room for so many bytes more, so that they are appended without copying what is there.
-    /// `EMSGSIZE`, `ENOMEM`. May sleep.
+    /// `EMSGSIZE`, `ENOMEM`. May sleep, as [`push`](Self::push).
     pub fn reserve(&mut self, more: usize) -> Result {
         self.check(self.buffer.len().saturating_add(more))?;
-        Ok(self.buffer.reserve(more, GFP_KERNEL)?)
+        Ok(self.buffer.reserve(more, self.flags)?)
     }
 
     /// Hands over a buffer, which is not copied, in place of what is there. `EMSGSIZE`.
@@ -343,7 +346,7 @@ impl<T: Service> Registration<T> {
         let service = unsafe { Arc::<T>::borrow(context) };
         // SAFETY: By the safety requirements.
         let input = unsafe { slice::from_raw_parts(input, input_len) };
-        let mut reply = RemoteReply::new(limit);
+        let mut reply = RemoteReply::new(limit, GFP_KERNEL);
         match service.remote(NodeId::from_number(from), operation, input, &mut reply) {
             Ok(()) => {
                 // SAFETY: By the safety requirements; what was there is nothing.

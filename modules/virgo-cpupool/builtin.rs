@@ -63,6 +63,7 @@ struct Test;
 impl Function for Test {
     const NAME: &'static str = "virgo_cloud_test_kernelspace";
     const SLOW: bool = false;
+    const ATOMIC: bool = true;
 
     fn run(&self, _input: &[u8], output: &mut RemoteReply, _call: &Running<'_>) -> Result {
         output.push(b"virgo_cloudexec_sendto(): cloudclonethread executed for clone_func(), sending message to virgo_clone() remote syscall client")
@@ -75,6 +76,7 @@ struct Echo;
 impl Function for Echo {
     const NAME: &'static str = "echo";
     const SLOW: bool = false;
+    const ATOMIC: bool = true;
 
     fn run(&self, input: &[u8], output: &mut RemoteReply, _call: &Running<'_>) -> Result {
         output.push(input)

@@ -59,10 +59,8 @@ impl Door {
     }
 }
 
-/// The answer to a call.
-fn answer(result: Result<KVVec<u8>>) -> Result<KVVec<u8>> {
-    let mut text = KVVec::new();
-    let mut push = |bytes: &[u8]| text.extend_from_slice(bytes, GFP_KERNEL);
+/// The answer to a call, piece by piece.
+fn tell(result: Result<KVVec<u8>>, mut push: impl FnMut(&[u8]) -> Result) -> Result {
     match result {
         Ok(output) if is_line(&output) => push(&output)?,
         Ok(output) => {
@@ -78,8 +76,15 @@ fn answer(result: Result<KVVec<u8>>) -> Result<KVVec<u8>> {
             push(words(error).as_bytes())?;
         }
     }
-    push(b"\r\n")?;
-    Ok(text)
+    push(b"\r\n")
+}
+
+/// The same, for a reply: out of room or memory, that closes the connection by itself.
+fn put(result: Result<KVVec<u8>>, out: &mut Reply) {
+    let _ = tell(result, |bytes| {
+        out.push(bytes);
+        Ok(())
+    });
 }
 
 /// An error's name and text.
@@ -100,6 +105,9 @@ fn words(error: Error) -> &'static str {
 impl Service for Door {
     type Conn = ();
 
+    /// What is not atomic itself is left for process context.
+    const ATOMIC: bool = true;
+
     fn connected(&self, _peer: &Addr, _out: &mut Reply) -> Result {
         Ok(())
     }
@@ -118,14 +126,18 @@ impl Service for Door {
             out.push(b"ERR EINVAL a request is NAME, NAME(INPUT) or NAME INPUT\r\n");
             return Consumed::done(taken);
         };
+        if !turn.may_sleep() {
+            let Some(result) = function_table::call_atomic(name, input, MAX_PAYLOAD) else {
+                return Consumed::sleep(0);
+            };
+            put(result, out);
+            return Consumed::done(taken);
+        }
         match function_table::is_slow(name) {
             None => out.push(b"ERR ENOENT no function of that name\r\n"),
             Some(false) => {
                 let result = function_table::call(name, input, MAX_PAYLOAD, self.deadline());
-                match answer(result) {
-                    Ok(text) => out.push_owned(text),
-                    Err(_) => out.push(b"ERR ENOMEM no memory\r\n"),
-                }
+                put(result, out);
             }
             Some(true) => {
                 let copy = |bytes: &[u8]| {
@@ -138,9 +150,13 @@ impl Service for Door {
                     let input = copy(input)?;
                     self.workers.spawn(move || {
                         let result = function_table::call(&name, &input, MAX_PAYLOAD, deadline);
+                        let mut text = KVVec::new();
+                        let told = tell(result, |bytes| {
+                            Ok(text.extend_from_slice(bytes, GFP_KERNEL)?)
+                        });
                         // Without memory for the answer the connection goes on without one, which
                         // the client's time limit is for; a connection that is gone needs none.
-                        if let Ok(text) = answer(result) {
+                        if told.is_ok() {
                             let _ = responder.answer(text);
                         }
                     })
@@ -163,9 +179,7 @@ impl Service for Door {
                 return;
             }
             let result = function_table::call(name, input, MAX_PAYLOAD, self.deadline());
-            if let Ok(text) = answer(result) {
-                out.push_owned(text);
-            }
+            put(result, out);
         }
     }
 

@@ -108,7 +108,7 @@ impl kernel::Module for VirgoCpupool {
         let timeout_ms = checked("timeout_ms", timeout_ms, 1, 3_600_000)?;
         let bind = param::<u32>(module_parameters::bind.value());
 
-        let table = function_table::Opened::new();
+        let table = function_table::Opened::new()?;
         let builtin = Builtin::new()?;
         let service = Registration::new(Arc::new(Pool::new()?, GFP_KERNEL)?)?;
         // Both fit their types, checked above.

@@ -224,6 +224,31 @@ fn the_originals_words_by_telnet() {
         telnet(b"primes(100)\nsleep 300\necho(x)\r\nprimes 10\nexample_sum 1 2\n"),
         "25\r\n\r\nx\r\n4\r\n3\r\n"
     );
+    // What is served without a thread, between others that need one, on a connection that stays.
+    let mut stream = connect();
+    for round in 0..100 {
+        let requests = format!(
+            "echo {round}\nexample_sum {round} 1\necho b\nprimes 10\necho c\necho d\nuname 1\necho e\n"
+        );
+        stream.write_all(requests.as_bytes()).expect("send");
+        let refusal = "ERR EINVAL the function does not take this input";
+        let expected = format!(
+            "{round}\r\n{}\r\nb\r\n4\r\nc\r\nd\r\n{refusal}\r\ne\r\n",
+            round + 1
+        );
+        let mut answer = vec![0; expected.len()];
+        stream.read_exact(&mut answer).expect("answers");
+        assert_eq!(String::from_utf8_lossy(&answer), expected);
+    }
+    // As long as a request may be: more than there is memory for at any moment.
+    let long = "x".repeat(65_000);
+    let said = telnet(format!("echo {long}\necho y\necho {long}\n").as_bytes());
+    assert!(
+        said == format!("DATA 65000\r\n{long}\r\ny\r\nDATA 65000\r\n{long}\r\n"),
+        "{} bytes: {:.100}",
+        said.len(),
+        said
+    );
     assert_eq!(telnet(b"echo(DATA 1)\n"), "DATA 6\r\nDATA 1\r\n");
     assert!(telnet(b"meminfo\n").starts_with("DATA "));
     for (words, answer) in [
@@ -274,7 +299,9 @@ fn modules_go_under_load() {
                             Ok(stream) => stream,
                             Err(_) => continue,
                         };
-                        let _ = stream.write_all(b"sleep 30\nexample_sum 1 2\nprimes 100000\n");
+                        let _ = stream.write_all(
+                            b"echo x\nsleep 30\nexample_sum 1 2\nprimes 100000\necho y\n",
+                        );
                         let _ = stream.shutdown(Shutdown::Write);
                         let mut rest = Vec::new();
                         let _ = stream.read_to_end(&mut rest);
