@@ -2,6 +2,7 @@
 
 //! Programs that run on the node with the least to do.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::mem::size_of;
@@ -19,6 +20,11 @@ use crate::{sys, Control, NodeId, NodePolicy, Result};
 
 /// Room for output, and as much for error output, of one look.
 const ROOM: usize = 256 << 10;
+
+thread_local! {
+    /// Both, kept for the next look: to clear so much is dearer than to start a small program.
+    static BOTH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a run may use; 0 is as much as the node's table says, which is never exceeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -396,8 +402,6 @@ impl Control {
     /// What a run has written since the last call, or its end; waits a while for it. The error's number
     /// is EINTR if a signal came: nothing is lost then, ask again.
     pub fn follow(&self, run: &mut Run, wait: Duration) -> Result<News> {
-        let mut out = vec![0; ROOM];
-        let mut err = vec![0; ROOM];
         let mut argument = uapi::CpupoolFollow {
             size: size_of::<uapi::CpupoolFollow>() as u32,
             node: run.node.0,
@@ -407,10 +411,18 @@ impl Control {
             err_at: run.err_at,
             ..Default::default()
         };
-        sys::cpupool_follow(self, &mut argument, &mut out, &mut err)
+        let written = |room: &[u8], length: u32| room[..room.len().min(length as usize)].to_vec();
+        let (out, err) = BOTH
+            .with_borrow_mut(|both| {
+                both.resize(2 * ROOM, 0);
+                let (out, err) = both.split_at_mut(ROOM);
+                sys::cpupool_follow(self, &mut argument, out, err)?;
+                Ok((
+                    written(out, argument.out_length),
+                    written(err, argument.err_length),
+                ))
+            })
             .map_err(|errno| Error::new(Action::FollowProgram(run.node), errno))?;
-        out.truncate(argument.out_length as usize);
-        err.truncate(argument.err_length as usize);
         run.out_at += out.len() as u64;
         run.err_at += err.len() as u64;
         let ended = argument.state != program::RUNNING && argument.more == 0;
