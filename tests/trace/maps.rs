@@ -259,7 +259,7 @@ fn execve_brings_a_new_map() {
 #[test]
 fn a_hundred_thousand_regions() {
     // The debug kernel looks through all of a map with each change.
-    let count = if debug_kernel() { 4_000 } else { 100_000_usize };
+    let count = if debug_kernel() { 2_000 } else { 100_000_usize };
     std::fs::write("/proc/sys/vm/max_map_count", "300000").expect("a higher limit");
     let mut child = waiting("regions", |parent| {
         let base = map(0, 2 * count, libc::PROT_NONE, libc::MAP_PRIVATE);
