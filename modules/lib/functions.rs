@@ -131,8 +131,8 @@ pub trait Function: Send + Sync + 'static {
     /// It may sleep or compute for more than some microseconds.
     const SLOW: bool = true;
 
-    /// It never sleeps (no mutex, no `GFP_KERNEL`, no file), takes some microseconds at most, and is
-    /// not slow. A call by TCP is then served in the softirq that brought it, without waking a
+    /// It never sleeps (no mutex, no `GFP_KERNEL`, no file) and takes some microseconds at most. One
+    /// that is [`SLOW`](Self::SLOW) is never taken for it. A call by TCP is then served in the softirq that brought it, without waking a
     /// thread; with `ENOMEM` there it is called again where memory is waited for. What it shares with
     /// process context it must guard with locks that keep softirqs out.
     const ATOMIC: bool = false;
@@ -165,7 +165,6 @@ impl<T: Function> FunctionRegistration<T> {
     /// Offers the function. `ENOEXEC` if virgo-cpupool is of another build, `EEXIST` if there is one
     /// of this name, `EINVAL` for a name that cannot be, `ENOSPC` with too many. May sleep.
     pub fn new(function: Arc<T>) -> Result<Self> {
-        const { assert!(!(T::SLOW && T::ATOMIC), "what is atomic is not slow") };
         let context = function.into_foreign();
         let flags = match (T::SLOW, T::ATOMIC) {
             (true, _) => SLOW,
