@@ -267,7 +267,7 @@ fn failing_host_tests_fail_the_run() {
 fn kernel_that_can_not_be_prepared_is_a_failure() {
     let repository = Repository::new();
     repository.suite("core", GOOD, 0);
-    repository.program("scripts/stage", "#!/bin/sh\n[ \"$1\" = 7.2.1 ]\n");
+    repository.program("scripts/stage", "#!/bin/sh\n[ \"$2\" = 7.2.1 ]\n");
     let outcome = repository.tests(&["--only", "core"]);
     outcome.is("5 passed, 1 failed", 1);
     outcome.says("could not be prepared");
