@@ -31,6 +31,7 @@ help:
 	@echo '  make fuzz            the parsers, a minute each, with libFuzzer'
 	@echo '  make bench-profiler  what a sample costs, beside a /proc poll and pidstat'
 	@echo '  make bench-cpupool   what a call and a program cost, beside a null server and a local spawn'
+	@echo '  make bench-map       a job over three guests, beside GNU parallel over ssh'
 	@echo '  make bench-mempool   what a request to the memory pool costs, beside memcached'
 	@echo '  make bench-cloudfs   what file operations cost, beside diod and the NFS server'
 	@echo '  make prove-cloudfs   git, sqlite, fio, rsync and others on a mount, beside diod'
@@ -115,6 +116,10 @@ bench-profiler:
 .PHONY: bench-mempool
 bench-mempool:
 	@KERNEL='$(KERNEL)' scripts/bench-mempool
+
+.PHONY: bench-map
+bench-map:
+	@KERNEL='$(KERNEL)' scripts/bench-map
 
 .PHONY: bench-cpupool
 bench-cpupool:
