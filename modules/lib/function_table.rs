@@ -11,7 +11,6 @@
 //! never called under it: a caller counts itself in, lets go of the lock, calls, and counts itself out.
 
 use core::{
-    mem,
     ptr::{
         self,
         NonNull, //
@@ -129,8 +128,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         // Statics are not dropped; the functions have been taken out.
-        let places = mem::take(&mut TABLE.lock().places);
-        drop(places);
+        TABLE.lock().places = KVec::new();
     }
 }
 
@@ -170,41 +168,39 @@ pub(crate) fn is_slow(name: &[u8]) -> Option<bool> {
 /// Calls a function, in this thread. It is told to end at `deadline_ns`; at most `limit` bytes come
 /// out. `ENOENT` if there is none of this name, or its own errors. Sleeps.
 pub(crate) fn call(name: &[u8], input: &[u8], limit: usize, deadline_ns: u64) -> Result<KVVec<u8>> {
-    let place = enter(name, |_| true)?.ok_or(ENOENT)?;
-    run(place, input, limit, deadline_ns, false)
+    let entered = Entered::new(TABLE.lock().find(name).ok_or(ENOENT)?);
+    run(entered, input, limit, Some(deadline_ns))
 }
 
 /// The same where nothing may sleep: `None` where the function would have to.
 pub(crate) fn call_atomic(name: &[u8], input: &[u8], limit: usize) -> Option<Result<KVVec<u8>>> {
-    let result = match enter(name, FunctionOps::is_atomic) {
-        Ok(place) => run(place?, input, limit, u64::MAX, true),
-        Err(error) => Err(error),
+    let entered = match TABLE.lock().find(name) {
+        None => return Some(Err(ENOENT)),
+        Some(place) if !place.ops.is_atomic() => return None,
+        Some(place) => Entered::new(place),
     };
+    let result = run(entered, input, limit, None);
     // Who may sleep can wait for memory.
     (result.as_ref().err() != Some(&ENOMEM)).then_some(result)
 }
 
-/// A place with a call in it, which is not freed while this value lives.
+/// A place with a call in it, which is not freed before [`run`] has counted the call out.
 struct Entered(NonNull<Place>);
 
-/// Counts a call in, of a function that `suits`; `None` if it does not. `ENOENT`.
-fn enter(name: &[u8], suits: impl FnOnce(&FunctionOps) -> bool) -> Result<Option<Entered>> {
-    let mut table = TABLE.lock();
-    let place = table.find(name).ok_or(ENOENT)?;
-    if !suits(&place.ops) {
-        return Ok(None);
+impl Entered {
+    /// Counts a call in.
+    fn new(place: &mut Place) -> Self {
+        place.running = place.running.saturating_add(1);
+        Entered(NonNull::from(place))
     }
-    place.running = place.running.saturating_add(1);
-    Ok(Some(Entered(NonNull::from(place))))
 }
 
-/// Runs the function of a place, and counts the call out.
+/// Runs the function of a place, and counts the call out. Without a deadline nothing may sleep.
 fn run(
     entered: Entered,
     input: &[u8],
     limit: usize,
-    deadline_ns: u64,
-    atomic: bool,
+    deadline_ns: Option<u64>,
 ) -> Result<KVVec<u8>> {
     let place = entered.0.as_ptr();
     let begin = monotonic_ns();
@@ -217,9 +213,9 @@ fn run(
             input.as_ptr(),
             input.len(),
             limit,
-            deadline_ns,
+            deadline_ns.unwrap_or(u64::MAX),
             &raw const (*place).stop,
-            atomic.into(),
+            deadline_ns.is_none().into(),
             &mut output,
         )
     };

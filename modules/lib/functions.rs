@@ -131,10 +131,11 @@ pub trait Function: Send + Sync + 'static {
     /// It may sleep or compute for more than some microseconds.
     const SLOW: bool = true;
 
-    /// It never sleeps (no mutex, no `GFP_KERNEL`, no file) and takes some microseconds at most. One
-    /// that is [`SLOW`](Self::SLOW) is never taken for it. A call by TCP is then served in the softirq that brought it, without waking a
-    /// thread; with `ENOMEM` there it is called again where memory is waited for. What it shares with
-    /// process context it must guard with locks that keep softirqs out.
+    /// It never sleeps (no mutex, no `GFP_KERNEL`, no file) and takes some microseconds at most. A call
+    /// by TCP is then served in the softirq that brought it, without waking a thread; with `ENOMEM`
+    /// there it is called again where memory is waited for. What it shares with process context it
+    /// must guard with locks that keep softirqs out. One that is [`SLOW`](Self::SLOW) is never taken
+    /// for it.
     const ATOMIC: bool = false;
 
     /// One call: bytes in, bytes out, or an error. The input came from anywhere.

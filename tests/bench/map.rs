@@ -13,6 +13,7 @@ mod world;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use virgo_tests::script::MOUNT_GROUPS;
 use world::{Cluster, ADDRESSES};
 
 /// How many pieces the job has.
@@ -25,7 +26,6 @@ const SUM: &str = "BEGIN { for (i = 0; i < {}; i++) s += i; print s }";
 const LINES: &str = "/tmp/lines";
 /// The module, and what may be run.
 const ALLOW: &str = r#"
-mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup
 [ -e /sys/module/virgo_cpupool ] || insmod /virgo/ko/virgo-cpupool.ko || exit 1
 printf 'user = "65534:65534"\nat_once = 8\n[[program]]\npath = "/usr/bin/mawk"\n' > /tmp/programs
 virgo programs load /tmp/programs"#;
@@ -36,22 +36,34 @@ ssh-keygen -q -A
 /usr/sbin/sshd -o PermitRootLogin=yes"#;
 /// Who may log in, and to whom.
 const KEY: &str = r#"
+mkdir -p /root/.ssh
 [ -e /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
 printf 'StrictHostKeyChecking accept-new\nLogLevel ERROR\n' > /root/.ssh/config
 cat /root/.ssh/id_ed25519.pub"#;
 
-struct Way {
+struct Way<'a> {
     name: &'static str,
-    command: Vec<String>,
+    /// What runs the program for each line, and the program.
+    command: Vec<&'a str>,
     took: Vec<Duration>,
+}
+
+impl<'a> Way<'a> {
+    fn new(name: &'static str, spread: &[&'a str]) -> Self {
+        Way {
+            name,
+            command: [spread, &["mawk", SUM]].concat(),
+            took: Vec::new(),
+        }
+    }
 }
 
 fn main() {
     let cluster = Cluster::up();
-    let key = cluster.on(1, &["sh", "-ec", &format!("mkdir -p /root/.ssh{KEY}")]);
+    let key = cluster.on(1, &["sh", "-ec", KEY]);
     let welcome = format!("echo '{}' > /root/.ssh/authorized_keys", key.trim());
     for node in 1..=3 {
-        cluster.on(node, &["sh", "-ec", ALLOW]);
+        cluster.on(node, &["sh", "-ec", &format!("{MOUNT_GROUPS}\n{ALLOW}")]);
         cluster.on(node, &["sh", "-ec", &format!("{SSHD}\n{welcome}")]);
         // The other's key is taken over now, and not in a round.
         cluster.on(1, &["ssh", ADDRESSES[node - 1], "true"]);
@@ -68,38 +80,21 @@ fn main() {
     }
     std::fs::write(LINES, lines).expect("write the lines");
 
-    let words = |text: &[&str]| text.iter().map(|word| String::from(*word)).collect();
     let hosts = ADDRESSES.map(|address| format!("2/{address}")).join(",");
     let parallel = ["parallel", "--will-cite", "-k", "-q", "-S", &hosts];
-    let job = ["mawk", SUM];
+    let kept = [&parallel[..], &["--controlmaster"]].concat();
     let mut ways = [
-        Way {
-            name: "one node, one at a time (xargs)",
-            command: words(&["xargs", "-I{}", "mawk", SUM]),
-            took: Vec::new(),
-        },
-        Way {
-            name: "virgo map",
-            command: words(&[&["virgo", "map", "-i", "-j", AT_ONCE, "--"], &job[..]].concat()),
-            took: Vec::new(),
-        },
-        Way {
-            name: "GNU parallel over ssh",
-            command: words(&[&parallel[..], &job[..]].concat()),
-            took: Vec::new(),
-        },
-        Way {
-            name: "GNU parallel --controlmaster",
-            command: words(&[&parallel[..], &["--controlmaster"], &job[..]].concat()),
-            took: Vec::new(),
-        },
+        Way::new("one node, one at a time (xargs)", &["xargs", "-I{}"]),
+        Way::new("virgo map", &["virgo", "map", "-i", "-j", AT_ONCE, "--"]),
+        Way::new("GNU parallel over ssh", &parallel),
+        Way::new("GNU parallel --controlmaster", &kept),
     ];
     let mut expected = None;
     for _ in 0..ROUNDS {
         for way in &mut ways {
             let input = std::fs::File::open(LINES).expect("the lines");
             let begin = Instant::now();
-            let output = Command::new(&way.command[0])
+            let output = Command::new(way.command[0])
                 .args(&way.command[1..])
                 .stdin(input)
                 .stderr(Stdio::inherit())

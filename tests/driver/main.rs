@@ -395,7 +395,13 @@ fn ci_wants_make_test_whole_and_tells_of_the_rest() {
         ("test", "40 passed, 1 failed", 1),
         ("test-rest", "40 passed, 0 failed", 0),
     ] {
-        let says = |target| if cut == target { CUT } else { "30 passed, 0 failed" };
+        let says = |target| {
+            if cut == target {
+                CUT
+            } else {
+                "30 passed, 0 failed"
+            }
+        };
         let outcome = ci(
             &[
                 ("check", "ok", 0),

@@ -5,6 +5,11 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+/// For a shell: control groups where programs' groups are made, in a guest that nothing has mounted
+/// them in.
+pub const MOUNT_GROUPS: &str =
+    "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup";
+
 /// What a program did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {

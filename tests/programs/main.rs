@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use virgo_tests::script::{self, Outcome};
+use virgo_tests::script::{self, Outcome, MOUNT_GROUPS};
 use virgo_tests::wait_until;
 
 use world::{eventually, wait_state, Cluster, ADDRESSES};
@@ -54,9 +54,12 @@ name = "own"
 /// A program of these tests' own, which they change.
 const OWN: &str = "/virgo-own";
 
-fn mount_groups() -> &'static str {
-    "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; \
-     [ -e /sys/fs/cgroup/cgroup.procs ] || { umount /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; }; "
+/// Also where something else than control groups is mounted there.
+fn mount_groups() -> String {
+    format!(
+        "{MOUNT_GROUPS}; \
+         [ -e /sys/fs/cgroup/cgroup.procs ] || {{ umount /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; }}; "
+    )
 }
 
 fn table() -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use virgo::queue::{Answer, Options, Queue};
-use virgo_tests::script::{self, Outcome};
+use virgo_tests::script::{self, Outcome, MOUNT_GROUPS};
 use virgo_tests::{module, wait_until, SOON};
 
 use crate::client::{ours, Client, Ours, MODULE, PORT};
@@ -40,9 +40,8 @@ path = "/usr/bin/yes"
 
 fn allow() {
     fs::write("/tmp/queue-programs", TABLE).expect("write");
-    let script = "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; \
-                  exec virgo programs load /tmp/queue-programs";
-    let outcome = script::run("sh", &["-c", script]);
+    let script = format!("{MOUNT_GROUPS}; exec virgo programs load /tmp/queue-programs");
+    let outcome = script::run("sh", &["-c", &script]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
 }
 

@@ -2,14 +2,13 @@
 
 //! Kernel functions by name.
 
-use std::cell::RefCell;
 use std::mem::size_of;
 use std::time::Duration;
 
 use virgo_proto::uapi;
 
 use crate::error::{Action, Error};
-use crate::{sys, Control, NodeId, NodePolicy, Result};
+use crate::{room, sys, Control, NodeId, NodePolicy, Result};
 
 /// The longest output.
 const MAX_OUTPUT: usize = 2 << 20;
@@ -72,12 +71,6 @@ pub struct Function {
     pub busy: Duration,
 }
 
-thread_local! {
-    /// Room for the longest output, which is not known before the function has run. Kept, as memory
-    /// so long is the kernel's again each time that it is freed; what is never touched costs nothing.
-    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Control {
     /// Calls a kernel function by name.
     pub fn call(&self, call: &Call<'_>) -> Result<Called> {
@@ -96,10 +89,7 @@ impl Control {
                 .max(1),
             ..Default::default()
         };
-        let result = ROOM.with_borrow_mut(|room| {
-            if room.is_empty() {
-                *room = vec![0; MAX_OUTPUT];
-            }
+        let result = room::with(MAX_OUTPUT, |room| {
             let name = call.name.as_bytes();
             let result = sys::cpupool_call(self, &mut argument, name, call.input, room);
             let output = room.get(..argument.output_length as usize);

@@ -59,6 +59,7 @@ mod profiler;
 pub mod programs;
 pub mod queue;
 mod ring;
+mod room;
 mod sample;
 pub mod snapshot;
 mod sys;

@@ -2,7 +2,6 @@
 
 //! Programs that run on the node with the least to do.
 
-use std::cell::RefCell;
 use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::mem::size_of;
@@ -16,15 +15,10 @@ use virgo_proto::program;
 use virgo_proto::uapi;
 
 use crate::error::{errno_name, Action, Error};
-use crate::{sys, Control, NodeId, NodePolicy, Result};
+use crate::{room, sys, Control, NodeId, NodePolicy, Result};
 
 /// Room for output, and as much for error output, of one look.
 const ROOM: usize = 256 << 10;
-
-thread_local! {
-    /// Both, kept for the next look: to clear so much is dearer than to start a small program.
-    static BOTH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// What a run may use; 0 is as much as the node's table says, which is never exceeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -412,17 +406,15 @@ impl Control {
             ..Default::default()
         };
         let written = |room: &[u8], length: u32| room[..room.len().min(length as usize)].to_vec();
-        let (out, err) = BOTH
-            .with_borrow_mut(|both| {
-                both.resize(2 * ROOM, 0);
-                let (out, err) = both.split_at_mut(ROOM);
-                sys::cpupool_follow(self, &mut argument, out, err)?;
-                Ok((
-                    written(out, argument.out_length),
-                    written(err, argument.err_length),
-                ))
-            })
-            .map_err(|errno| Error::new(Action::FollowProgram(run.node), errno))?;
+        let (out, err) = room::with(2 * ROOM, |both| {
+            let (out, err) = both.split_at_mut(ROOM);
+            sys::cpupool_follow(self, &mut argument, out, err)?;
+            Ok((
+                written(out, argument.out_length),
+                written(err, argument.err_length),
+            ))
+        })
+        .map_err(|errno| Error::new(Action::FollowProgram(run.node), errno))?;
         run.out_at += out.len() as u64;
         run.err_at += err.len() as u64;
         let ended = argument.state != program::RUNNING && argument.more == 0;
