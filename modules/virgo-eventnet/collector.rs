@@ -99,6 +99,10 @@ struct Lost {
     first: u64,
     /// And of the last event before them.
     after: u64,
+    /// Events that were dropped behind what is still in the ring, and are not told yet.
+    behind: u64,
+    /// The stamp of the first of these.
+    behind_first: u64,
 }
 
 /// What only the collector touches.
@@ -399,6 +403,7 @@ impl Files {
         let stamp = *stamp;
         let index = usize::from(taken.module);
         self.unwritten(net, taken.module, stamp)?;
+        self.behind(net, taken.module, stamp)?;
         let after = self.lost.get(index).map_or(0, |lost| lost.last);
         if taken.lost > 0 {
             net.counts.lost.add(taken.lost);
@@ -542,12 +547,33 @@ impl Files {
             return Ok(());
         }
         let (count, first) = ring.ring.trailing();
-        if count == 0 {
+        net.counts.lost.add(count);
+        if let Some(lost) = self.lost.get_mut(index) {
+            if lost.behind == 0 {
+                lost.behind_first = first;
+            }
+            lost.behind = lost.behind.saturating_add(count);
+        }
+        // The ring may have been filled since it was found empty, and these were dropped only then.
+        if ring.ring.written() != head {
             return Ok(());
         }
-        net.counts.lost.add(count);
-        let after = self.lost.get(index).map_or(0, |lost| lost.last);
-        let told = self.loss(net, module, count, (first, after, 0));
+        self.behind(net, module, 0)
+    }
+
+    /// Losses behind what was in the ring, once that is written; `before`: the stamp of the next
+    /// event, 0 if there is none.
+    fn behind(&mut self, net: &Net, module: u8, before: u64) -> Result {
+        let index = usize::from(module);
+        let Some(lost) = self.lost.get_mut(index) else {
+            return Ok(());
+        };
+        let (first, after) = (lost.behind_first, lost.last);
+        if lost.behind == 0 || (before != 0 && before < first) {
+            return Ok(());
+        }
+        let count = take(&mut lost.behind);
+        let told = self.loss(net, module, count, (first, after, before));
         if told.is_err() {
             self.keep_loss(index, count, first, after);
         }
