@@ -72,6 +72,7 @@ void virgo_sock_detach(struct socket *sock,
 		       const struct virgo_sock_saved *saved);
 
 int virgo_sock_ending(struct socket *sock);
+u64 virgo_sock_since_segment_ns(struct socket *sock);
 long virgo_sock_recv(struct socket *sock, void *buf, size_t len, int flags,
 		     u32 *status);
 long virgo_sock_send(struct socket *sock, struct kvec *vec, size_t n,

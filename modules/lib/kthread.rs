@@ -15,6 +15,9 @@ use kernel::{
 
 use super::ffi;
 
+/// The niceness of workers of high priority: kernel/workqueue.c has it as MIN_NICE.
+const HIGHPRI_NICE: i8 = -20;
+
 /// What a thread asks whether it should end.
 ///
 /// Blocking calls that can be interrupted return when the thread is told to stop, and return at
@@ -88,6 +91,13 @@ impl<F: FnOnce(&Stop) + Send + 'static> KThread<F> {
                 Err(error)
             }
         }
+    }
+
+    /// Has the thread run before what is of ordinary priority, as the workers of a queue with
+    /// `WQ_HIGHPRI` do. Does not sleep.
+    pub fn set_high_priority(&self) {
+        // SAFETY: The thread is there by the invariant, be it ended.
+        unsafe { bindings::set_user_nice(self.task.as_ptr(), HIGHPRI_NICE.into()) };
     }
 
     /// # Safety

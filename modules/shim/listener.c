@@ -348,6 +348,19 @@ int virgo_sock_ending(struct socket *sock)
 EXPORT_SYMBOL_NS_GPL(virgo_sock_ending, "VIRGO");
 
 /**
+ * virgo_sock_since_segment_ns() - since the peer's last acceptable segment.
+ *
+ * To the jiffy, and never more than it was. Any context.
+ */
+u64 virgo_sock_since_segment_ns(struct socket *sock)
+{
+	u32 jiffies32 = tcp_jiffies32 - READ_ONCE(tcp_sk(sock->sk)->rcv_tstamp);
+
+	return jiffies32 ? jiffies_to_nsecs(jiffies32 - 1) : 0;
+}
+EXPORT_SYMBOL_NS_GPL(virgo_sock_since_segment_ns, "VIRGO");
+
+/**
  * virgo_sock_recv() - kernel_recvmsg() into one buffer.
  * @status: VIRGO_SOCK_ENDING where the stream has more to tell than these
  *	bytes, even though there were fewer than asked for.

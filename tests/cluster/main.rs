@@ -230,6 +230,53 @@ fn killed_stopped_and_back() {
     call(&Call::echo(&three)).expect("back");
 }
 
+/// A node whose programs leave its kernel's threads no time is busy, not gone: its network stack
+/// acknowledges. What it is asked for meanwhile it answers when it can.
+#[test]
+fn a_busy_node_is_not_down() {
+    // At a real-time priority, and without what the scheduler holds back for ordinary threads.
+    let busy = |seconds: u32| {
+        format!(
+            "echo -1 > /proc/sys/kernel/sched_rt_runtime_us && \
+             {{ mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug; }} && \
+             for cpu in /sys/kernel/debug/sched/fair_server/cpu*; do echo 0 > $cpu/runtime; done && \
+             for cpu in $(seq $(nproc)); do \
+                 chrt -f 60 timeout {seconds} chrt -f 50 sh -c 'while :; do :; done' & \
+             done; wait"
+        )
+    };
+    let cluster = Cluster::up();
+    let two = cluster.id(2);
+    let state = || cluster.nodes().swap_remove(1).state;
+    thread::scope(|scope| {
+        let hog = scope.spawn(|| cluster.on(2, &["sh", "-c", &busy(6)]));
+        wait_state(&cluster, 2, "suspect");
+        let begin = Instant::now();
+        let request = scope.spawn(|| call(&Call::echo(&two).timeout(20_000)));
+        let mut states = Vec::new();
+        while !hog.is_finished() {
+            states.push(state());
+        }
+        let took = begin.elapsed();
+        assert!(
+            took > Duration::from_secs(3),
+            "it was busy for {took:?} only"
+        );
+        assert!(!states.contains(&String::from("down")), "{states:?}");
+        assert_eq!(request.join().expect("a thread"), Ok(()));
+    });
+    wait_state(&cluster, 2, "up");
+    // There is an end to that, too.
+    thread::scope(|scope| {
+        scope.spawn(|| cluster.on(2, &["sh", "-c", &busy(14)]));
+        wait_state(&cluster, 2, "suspect");
+        assert_eq!(call(&Call::echo(&two).timeout(20_000)), Err(EHOSTDOWN));
+        let error = cluster.nodes().swap_remove(1).error;
+        assert!(error.contains("its machine is there"), "{error}");
+    });
+    wait_state(&cluster, 2, "up");
+}
+
 #[test]
 fn modules_go_and_tables_change_under_load() {
     let cluster = Cluster::up();

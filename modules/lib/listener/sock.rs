@@ -165,6 +165,7 @@ extern "C" {
         status: *mut u32,
     ) -> isize;
     fn virgo_sock_ending(sock: *mut RawSocket) -> i32;
+    fn virgo_sock_since_segment_ns(sock: *mut RawSocket) -> u64;
     fn virgo_sock_send(
         sock: *mut RawSocket,
         vec: *mut bindings::kvec,
@@ -363,6 +364,12 @@ impl Socket {
         unsafe { virgo_sock_ending(self.0.as_ptr()) != 0 }
     }
 
+    /// Nanoseconds since the last segment of the peer's. Any context.
+    pub(super) fn since_segment_ns(&self) -> u64 {
+        // SAFETY: `self` is live by the invariant, and a TCP socket like all of these.
+        unsafe { virgo_sock_since_segment_ns(self.0.as_ptr()) }
+    }
+
     /// [`recv`](Self::recv) for softirq, and the `ENDING` flag.
     pub(super) fn recv_bh(&self, buf: &mut KVVec<u8>, want: usize) -> Result<(usize, u32)> {
         let room = buf.spare_capacity_mut();
@@ -519,6 +526,12 @@ impl TcpStream {
             Err(e) if e == EAGAIN => Err(ETIMEDOUT),
             r => r.map(|(n, _)| n),
         }
+    }
+
+    /// Nanoseconds since the peer's machine last sent a segment, be it an acknowledgement alone; to
+    /// the jiffy, and never more than it was. Any context.
+    pub fn since_segment_ns(&self) -> u64 {
+        self.0.since_segment_ns()
     }
 
     /// Ends the connection or the sending half; wakes whoever waits on it.

@@ -558,8 +558,9 @@ impl Cluster {
             send_buffer: 0,
             idle_ms: IDLE_MS,
             send_ms: IDLE_MS,
-            // A sign of life that comes late is none.
+            // A sign of life that comes late is none. What is asked for is done at ordinary priority.
             metered: false,
+            highpri: true,
             ..Config::new(c"virgo_cluster", bind.port())
         };
         let door = Door {

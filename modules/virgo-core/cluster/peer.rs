@@ -87,13 +87,17 @@ use crate::{
 const HEARTBEAT_NS: u64 = 500_000_000;
 /// Silent for longer: suspect.
 const SUSPECT_NS: u64 = 1_000_000_000;
-/// Silent for longer: down.
-const DOWN_NS: u64 = 2_000_000_000;
-/// How long a connection may take to come about, and then the handshake.
-const CONNECT_MS: u32 = 1000;
-const HANDSHAKE_NS: u64 = 1_500_000_000;
+/// No segment of its came for longer: down, as its machine is gone.
+const GONE_NS: u64 = 2_000_000_000;
+/// Its machine acknowledges what it is sent, and there was no answer for longer: down too.
+const SILENT_NS: u64 = 10_000_000_000;
+/// How long a connection may take to come about.
+const CONNECT_MS: u32 = 2000;
 /// The longest wait of a send or a receive: then the clock is looked at.
 const TICK_MS: u32 = 250;
+/// The most that one such wait counts for. One that took longer did so because this thread was kept
+/// from running: what the other did meanwhile was not listened to.
+const TICK_NS: u64 = 500_000_000;
 /// Between two attempts to connect.
 const RETRY_MS: u32 = 400;
 /// The most bytes that wait for the socket to take them.
@@ -210,6 +214,57 @@ pub(crate) struct Peer {
     calls: Mutex<Calls>,
 }
 
+/// How long the other has been silent, by a clock that stands while this thread is kept from running.
+///
+/// A busy machine is none that is gone: its programs may keep its workers from answering, but not
+/// its network stack from acknowledging. So there are two kinds of silence, and the second is
+/// forgiven for longer. That a node that is slow itself must not take others for dead is after
+/// A. Dadgar, J. Phillips and J. Currey, Lifeguard (2018).
+struct Silence {
+    /// When it was last looked at, by the machine's clock.
+    looked: u64,
+    clock: u64,
+    heard: u64,
+    acknowledged: u64,
+}
+
+impl Silence {
+    fn new() -> Self {
+        Silence {
+            looked: monotonic_ns(),
+            clock: 0,
+            heard: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// Nanoseconds without a byte, unless it is `heard` now; what else to say where it has been too
+    /// long.
+    fn look(&mut self, link: &TcpStream, heard: bool) -> core::result::Result<u64, Text> {
+        let now = monotonic_ns();
+        let passed = now.saturating_sub(self.looked);
+        self.looked = now;
+        self.clock = self.clock.saturating_add(passed.min(TICK_NS));
+        if heard {
+            self.heard = self.clock;
+        }
+        if link.since_segment_ns() <= passed {
+            self.acknowledged = self.clock;
+        }
+        let silent = self.clock.saturating_sub(self.heard);
+        if self.clock.saturating_sub(self.acknowledged) > GONE_NS {
+            return Err(text!("silent for {} ms", silent / 1_000_000));
+        }
+        if silent > SILENT_NS {
+            return Err(text!(
+                "its machine is there, but did not answer for {} ms",
+                silent / 1_000_000
+            ));
+        }
+        Ok(silent)
+    }
+}
+
 /// Bytes that have come and are not used yet.
 struct Inbox {
     data: KVVec<u8>,
@@ -266,20 +321,22 @@ impl Inbox {
         }
     }
 
-    /// As [`Inbox::frame`], and waits for it until `deadline`.
+    /// As [`Inbox::frame`], and waits for it.
     fn wait_frame<R>(
         &mut self,
         link: &TcpStream,
-        deadline: u64,
         mut handle: impl FnMut(&Frame<'_>) -> core::result::Result<R, Text>,
     ) -> core::result::Result<R, Text> {
+        // A few bytes now and then are no frame.
+        let mut silence = Silence::new();
         loop {
             if let Some(result) = self.frame(&mut handle)? {
                 return Ok(result);
             }
-            if !self.receive(link)? && monotonic_ns() > deadline {
-                return Err(text!("it does not answer as a node"));
-            }
+            self.receive(link)?;
+            silence
+                .look(link, false)
+                .map_err(|_| text!("it does not answer as a node"))?;
         }
     }
 }
@@ -450,13 +507,12 @@ impl Peer {
         send(&head)?;
         send(&hello)?;
 
-        let deadline = monotonic_ns().saturating_add(HANDSHAKE_NS);
         let mut inbox = Inbox {
             data: KVVec::new(),
             used: 0,
             wanted: 0,
         };
-        let (mut outbound, mut inbound) = inbox.wait_frame(&link, deadline, |frame| {
+        let (mut outbound, mut inbound) = inbox.wait_frame(&link, |frame| {
             expect(frame, Kind::Challenge)?;
             let answer = Hello::parse(frame.payload);
             let answer = answer.ok_or_else(|| text!("it sent a wrong challenge"))?;
@@ -475,7 +531,7 @@ impl Peer {
             .map_err(no_memory)?;
         send(&proof.head)?;
         send(&proof.tag)?;
-        inbox.wait_frame(&link, deadline, |frame| {
+        inbox.wait_frame(&link, |frame| {
             expect(frame, Kind::Welcome)?;
             inbound.open(frame)
         })?;
@@ -628,7 +684,8 @@ impl Peer {
             inbox,
             ..
         } = connected;
-        let mut heard = monotonic_ns();
+        let mut silence = Silence::new();
+        let mut silent = 0;
         let mut asked: (u64, u64) = (0, 0);
         let mut round: u64 = 0;
         loop {
@@ -657,19 +714,17 @@ impl Peer {
                 // Where there is no room the silence will tell.
                 let _ = self.send(&ping, &self.source.now().to_bytes());
             }
-            let silent = now.saturating_sub(heard);
-            if silent > DOWN_NS {
-                return text!("silent for {} ms", silent / 1_000_000);
-            }
             let state = if silent > SUSPECT_NS {
                 State::Suspect
             } else {
                 State::Up
             };
             self.set_state(state, None);
-            match inbox.receive(link) {
-                Ok(true) => heard = monotonic_ns(),
-                Ok(false) => {}
+            let looked = inbox
+                .receive(link)
+                .and_then(|heard| silence.look(link, heard));
+            match looked {
+                Ok(ns) => silent = ns,
                 Err(why) => return why,
             }
         }
@@ -829,6 +884,8 @@ impl Link {
         {
             let mut threads = link.threads.lock();
             let run = KThread::spawn(c"virgo_node", move |_: &Stop| first.run())?;
+            // Who listens late hears of nobody in time. What it does is little.
+            run.set_high_priority();
             let running: Arc<dyn Running> = Arc::new(run, GFP_KERNEL)?;
             let drain = KThread::spawn(c"virgo_node_send", move |_: &Stop| second.drain());
             // Whatever came of the second, the first is to be stopped.
