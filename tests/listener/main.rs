@@ -298,6 +298,15 @@ fn one_connection_too_many_is_told_so() {
 
 #[test]
 fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    // A machine that stands still makes the busy one idle too, which says nothing of either.
+    assert!(
+        (0..5).any(|_| idle_is_closed_and_busy_is_not()),
+        "this machine stood still for a second, five times"
+    );
+}
+
+/// `false` where the busy one could not be kept busy.
+fn idle_is_closed_and_busy_is_not() -> bool {
     let _services = services("idle_ms=1500");
     let mut busy = connect(ECHO);
     let mut idle = connect(ECHO);
@@ -305,8 +314,16 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     assert_eq!(ask(&mut idle, b"once\n"), b"once\n");
     idle.set_nonblocking(true).expect("nonblocking");
     let mut heard = Vec::new();
+    let mut asked = Instant::now();
+    let mut stood_still = false;
     let closed = wait_until(SOON, || {
-        assert_eq!(ask(&mut busy, b"busy\n"), b"busy\n");
+        let answer = ask(&mut busy, b"busy\n");
+        stood_still |= asked.elapsed() > Duration::from_secs(1);
+        if stood_still {
+            return true;
+        }
+        asked = Instant::now();
+        assert_eq!(answer, b"busy\n");
         let mut part = [0; 256];
         match idle.read(&mut part) {
             Ok(0) => true,
@@ -320,15 +337,18 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
             }
         }
     });
+    let took = start.elapsed();
+    let timeouts = stat("echo", "idle_timeouts");
+    let answer = ask(&mut busy, b"busy\n");
+    if stood_still || asked.elapsed() > Duration::from_secs(1) {
+        return false;
+    }
     assert!(closed);
-    assert!(
-        start.elapsed() >= Duration::from_millis(1490),
-        "after {:?}",
-        start.elapsed()
-    );
+    assert!(took >= Duration::from_millis(1490), "after {took:?}");
     assert_eq!(heard, b"ERR idle for 1500 ms\r\n");
-    assert_eq!(stat("echo", "idle_timeouts"), 1);
-    assert_eq!(ask(&mut busy, b"busy\n"), b"busy\n");
+    assert_eq!(timeouts, 1);
+    assert_eq!(answer, b"busy\n");
+    true
 }
 
 #[test]
