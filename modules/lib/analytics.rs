@@ -46,7 +46,7 @@ pub(crate) struct RawNotice {
 
 /// A setting; as much of its text as there is room for goes into `text`. `ENOENT`, `ENODEV`. Any
 /// context.
-#[inline]
+#[inline(always)]
 pub fn get(key: &[u8], text: &mut [u8]) -> Result<RawValue> {
     let mut value = RawValue::default();
     // SAFETY: The slices are valid for their lengths, the value is writable.
@@ -59,6 +59,9 @@ pub fn get(key: &[u8], text: &mut [u8]) -> Result<RawValue> {
             text.len(),
         )
     };
+    if status == 0 {
+        return Ok(value);
+    }
     to_result(status).map(|()| value)
 }
 

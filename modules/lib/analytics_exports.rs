@@ -8,17 +8,19 @@
 use core::{
     ffi::c_void,
     ptr,
-    slice, //
+    slice,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    }, //
 };
 
 use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
-            Relaxed,
-            Release, //
+            Relaxed, //
         },
         Arc, //
     }, //
@@ -33,35 +35,94 @@ use crate::{
         rcu::{
             bytes_of_words,
             Directory,
-            RcuRecord, //
+            RcuRecord,
+            Record, //
         },
     },
+    logic::seq_words::SeqWords,
     virgo_export, //
 };
+
+/// Of a setting's value: the number, the version, and what it is and how long its text.
+const HEAD: usize = 3;
+
+/// A value that is not in force yet.
+pub(crate) struct Fresh {
+    head: [u64; HEAD],
+    record: Record,
+}
+
+impl Fresh {
+    /// Of these words, and the text. `ENOMEM`, `EINVAL`. May sleep.
+    pub(crate) fn new(head: [u64; HEAD], text: &[u8]) -> Result<Self> {
+        Ok(Fresh {
+            head,
+            record: Record::new(&head, text)?,
+        })
+    }
+}
+
+/// A setting's value. Who wants no text gets it without RCU's bookkeeping.
+pub(crate) struct Kept {
+    head: SeqWords<HEAD>,
+    /// The same words, and the text.
+    record: RcuRecord,
+}
+
+impl Kept {
+    /// The first value.
+    pub(crate) fn new(first: Fresh) -> Self {
+        Kept {
+            head: SeqWords::new(first.head),
+            record: RcuRecord::new(first.record),
+        }
+    }
+
+    /// Puts another in force. One at a time: the caller has a lock. Sleeps, at times for a grace period.
+    pub(crate) fn replace(&self, fresh: Fresh) {
+        self.head.write(fresh.head);
+        self.record.replace(fresh.record);
+    }
+}
+
+impl RawValue {
+    fn of(head: [u64; HEAD]) -> Self {
+        let [number, version, form] = head;
+        RawValue {
+            // CAST: back to what it was.
+            number: number as i64,
+            version,
+            // CAST: the two halves are wanted.
+            kind: form as u32,
+            length: (form >> 32) as u32,
+        }
+    }
+}
 
 /// The settings, for readers; null before there are any and after.
 ///
 /// # Invariants
 ///
 /// Null, or the directory that an [`Opened`] holds.
-static DIRECTORY: Atomic<*mut Directory<RcuRecord>> = Atomic::new(ptr::null_mut());
+// As in `Directory`: not the kernel's, whose load is a call.
+static DIRECTORY: AtomicPtr<Directory<Kept>> = AtomicPtr::new(ptr::null_mut());
 
 /// The settings, opened to other modules. Drop closes them: each module that can read pins this
 /// one, so there are none by then.
-pub(crate) struct Opened(#[expect(dead_code, reason = "kept alive")] Arc<Directory<RcuRecord>>);
+pub(crate) struct Opened(#[expect(dead_code, reason = "kept alive")] Arc<Directory<Kept>>);
 
 impl Opened {
     /// Opens them. Once, in the module's init.
-    pub(crate) fn new(directory: Arc<Directory<RcuRecord>>) -> Self {
+    pub(crate) fn new(directory: Arc<Directory<Kept>>) -> Self {
         // INVARIANT: Held by the value that is returned. Release: what it holds is complete.
-        DIRECTORY.store(Arc::as_ptr(&directory).cast_mut(), Release);
+        DIRECTORY.store(Arc::as_ptr(&directory).cast_mut(), Ordering::Release);
         Opened(directory)
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        DIRECTORY.store(ptr::null_mut(), Release);
+        DIRECTORY.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
@@ -83,42 +144,54 @@ pub(crate) unsafe extern "C" fn virgo_analytics_get(
 ) -> i32 {
     // SAFETY: By the invariant it is null or held, and is not given up while a module that can
     // call this is loaded. Acquire: pairs with the store that opened it.
-    let Some(directory) = (unsafe { DIRECTORY.load(Acquire).as_ref() }) else {
+    let Some(directory) = (unsafe { DIRECTORY.load(Ordering::Acquire).as_ref() }) else {
         return ENODEV.to_errno();
     };
     // SAFETY: By the safety requirements.
     let key = unsafe { slice::from_raw_parts(key, key_len) };
-    let Some((_, record)) = directory.find(key) else {
+    let Some((_, kept)) = directory.find(key) else {
         return ENOENT.to_errno();
     };
+    // Where a writer is met, maybe interrupted by this, the record is there at any time.
+    let head = kept.head.read().filter(|_| capacity == 0);
+    let Some(head) = head else {
+        // SAFETY: By the safety requirements.
+        unsafe { from_record(&kept.record, value, text, capacity) };
+        return 0;
+    };
+    if !value.is_null() {
+        // SAFETY: By the safety requirements.
+        unsafe { value.write(RawValue::of(head)) };
+    }
+    0
+}
+virgo_export!(virgo_analytics_get);
+
+/// The value and its text, out of a record.
+///
+/// # Safety
+///
+/// As for [`virgo_analytics_get`].
+#[inline(never)]
+unsafe fn from_record(record: &RcuRecord, value: *mut RawValue, text: *mut u8, capacity: usize) {
     record.read(|words| {
-        let [number, version, form, rest @ ..] = words else {
+        let Some((head, rest)) = words.split_first_chunk() else {
             return;
         };
-        // CAST: the two halves are wanted.
-        let (kind, length) = (*form as u32, (*form >> 32) as u32);
+        let told = RawValue::of(*head);
         if !value.is_null() {
-            let told = RawValue {
-                // CAST: back to what it was.
-                number: *number as i64,
-                version: *version,
-                kind,
-                length,
-            };
             // SAFETY: By the safety requirements.
             unsafe { value.write(told) };
         }
         if capacity > 0 {
             let bytes = bytes_of_words(rest);
             // CAST: u32 fits usize on 64-bit.
-            let count = (length as usize).min(capacity).min(bytes.len());
+            let count = (told.length as usize).min(capacity).min(bytes.len());
             // SAFETY: By the safety requirements; the record is another memory.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), text, count) };
         }
     });
-    0
 }
-virgo_export!(virgo_analytics_get);
 
 /// What another module asked to be told of.
 struct Watcher {

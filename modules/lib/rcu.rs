@@ -5,7 +5,11 @@
 
 use core::{
     ptr,
-    slice, //
+    slice,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    }, //
 };
 
 use kernel::{
@@ -112,7 +116,7 @@ impl Drop for RcuRecord {
 unsafe impl Send for RcuRecord {}
 
 struct Entry<T> {
-    hash: u64,
+    words: [u64; 4],
     next: *mut Entry<T>,
     index: u32,
     key: KVec<u8>,
@@ -128,8 +132,11 @@ struct Entry<T> {
 /// is freed with the table.
 pub struct Directory<T> {
     seed: u64,
-    buckets: KVVec<Atomic<*mut Entry<T>>>,
-    order: KVVec<Atomic<*mut Entry<T>>>,
+    // The language's atomics, as each load of the kernel's is a call of a helper in C: two of them, and
+    // what must be kept over them, would be a quarter of a search. Entries are reached by pointers that
+    // are stored with release and loaded with acquire alone, in which both models agree.
+    buckets: KVVec<AtomicPtr<Entry<T>>>,
+    order: KVVec<AtomicPtr<Entry<T>>>,
     count: Atomic<usize>,
 }
 
@@ -138,53 +145,73 @@ unsafe impl<T: Send> Send for Directory<T> {}
 // SAFETY: Entries are shared by reference; what changes are atomics. An insert moves a `T` in.
 unsafe impl<T: Send + Sync> Sync for Directory<T> {}
 
-/// Eight bytes as a number.
-#[inline]
-fn word_of(bytes: &[u8]) -> u64 {
-    bytes
-        .first_chunk::<8>()
-        .map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+/// A name as four numbers. Of two names of one length, at most [`WHOLE`], these are the same only if
+/// the names are.
+#[inline(always)]
+fn words_of(key: &[u8]) -> [u64; 4] {
+    if let (Some(front), Some(back)) = (key.first_chunk::<16>(), key.last_chunk::<16>()) {
+        let [first, second] = halves_of(front);
+        let [third, last] = halves_of(back);
+        if key.len() <= WHOLE {
+            return [first, second, third, last];
+        }
+        return [first, folded(key, second), third, last];
+    }
+    if let (Some(front), Some(back)) = (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+        return [u64::from_le_bytes(*front), u64::from_le_bytes(*back), 0, 0];
+    }
+    [short(key), 0, 0, 0]
 }
 
-/// The last bytes of a name that are not in its whole words, with some before them, as a number.
-/// Names of one length have the same only if these bytes are the same.
-#[inline]
-fn last_of(key: &[u8]) -> u64 {
-    if let Some(bytes) = key.last_chunk::<8>() {
-        return u64::from_ne_bytes(*bytes);
-    }
-    let half = |bytes: Option<&[u8; 4]>| bytes.map(|bytes| u32::from_ne_bytes(*bytes).into());
-    let halves: (Option<u64>, Option<u64>) = (half(key.first_chunk()), half(key.last_chunk()));
-    if let (Some(low), Some(high)) = halves {
-        return low | high << 32;
-    }
+/// The longest name that is all in its [`words_of`].
+const WHOLE: usize = 32;
+
+#[inline(always)]
+fn halves_of(bytes: &[u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(*bytes);
+    // CAST: the halves are wanted.
+    [both as u64, (both >> 64) as u64]
+}
+
+/// Fewer than eight bytes as a number. A call, so that longer names need fewer registers.
+#[inline(never)]
+fn short(key: &[u8]) -> u64 {
     key.iter()
-        .fold(0, |last, byte| (last << 8) | u64::from(*byte))
+        .fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
-/// Mixes a name into a number. Names come from who may set settings, so a hash that nobody can
+/// All of a long name, mixed with a number.
+#[inline(never)]
+fn folded(key: &[u8], start: u64) -> u64 {
+    key.chunks(8).fold(start, |state, part| {
+        let word = part
+            .first_chunk()
+            .map_or_else(|| short(part), |word| u64::from_le_bytes(*word));
+        (state ^ word).wrapping_mul(FACTOR).rotate_left(32)
+    })
+}
+
+/// Whether they are the same words; without the call of memcmp() that `==` is.
+#[inline(always)]
+fn same(one: &[u64; 4], other: &[u64; 4]) -> bool {
+    let [a, b, c, d] = one;
+    let [e, f, g, h] = other;
+    (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+}
+
+/// Odd, and about 2^64 over the golden ratio: D. E. Knuth's multiplicative hashing.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Mixes a name's words into a number. Names come from who may set settings, so a hash that nobody can
 /// force to collide is not needed; the seed is there so that nobody relies on the order.
-fn hash(seed: u64, key: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    // CAST: usize fits u64.
-    let mut state = seed ^ key.len() as u64;
-    for word in key.chunks_exact(8) {
-        state = (state ^ word_of(word)).wrapping_mul(FACTOR);
-        state ^= state >> 32;
-    }
-    state = (state ^ last_of(key)).wrapping_mul(FACTOR);
-    state ^ (state >> 29)
-}
-
-/// Whether two names are the same: a word at a time, which the kernel's memcmp() is dearer than
-/// for short ones.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let words = one.chunks_exact(8).zip(other.chunks_exact(8));
-    let mut equal = words.map(|(a, b)| word_of(a) == word_of(b));
-    last_of(one) == last_of(other) && equal.all(|equal| equal)
+#[inline(always)]
+fn hash(seed: u64, words: [u64; 4]) -> u64 {
+    let [first, second, third, last] = words;
+    let front = (first ^ seed).wrapping_add(second.rotate_left(29));
+    let back = third.wrapping_add(last.rotate_left(17));
+    let mixed = front.wrapping_mul(FACTOR) ^ back.wrapping_mul(FACTOR.rotate_left(21));
+    // What differs in the top bits alone is to differ in the lowest, which choose the place.
+    (mixed ^ (mixed >> 32)).wrapping_mul(FACTOR) >> 32
 }
 
 impl<T> Directory<T> {
@@ -193,10 +220,10 @@ impl<T> Directory<T> {
         // CAST: u32 fits usize on 64-bit.
         let capacity = capacity as usize;
         let size = capacity.max(8).next_power_of_two();
-        let table = |size| -> Result<KVVec<Atomic<*mut Entry<T>>>> {
+        let table = |size| -> Result<KVVec<AtomicPtr<Entry<T>>>> {
             let mut table = KVVec::with_capacity(size, GFP_KERNEL)?;
             for _ in 0..size {
-                table.push(Atomic::new(ptr::null_mut()), GFP_KERNEL)?;
+                table.push(AtomicPtr::new(ptr::null_mut()), GFP_KERNEL)?;
             }
             Ok(table)
         };
@@ -208,21 +235,25 @@ impl<T> Directory<T> {
         })
     }
 
-    fn bucket(&self, hash: u64) -> Option<&Atomic<*mut Entry<T>>> {
+    #[inline(always)]
+    fn bucket(&self, hash: u64) -> Option<&AtomicPtr<Entry<T>>> {
         // CAST: usize fits u64, and back for what is masked. The size is a power of two.
         let mask = (self.buckets.len() as u64).wrapping_sub(1);
         self.buckets.get((hash & mask) as usize)
     }
 
     /// Finds an entry: its number and value. Any context.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, key: &[u8]) -> Option<(u32, &T)> {
-        let hash = hash(self.seed, key);
+        let words = words_of(key);
         // Acquire: pairs with the store that linked the entry.
-        let mut next = self.bucket(hash)?.load(Acquire);
+        let mut next = self.bucket(hash(self.seed, words))?.load(Ordering::Acquire);
         // SAFETY: By the invariant it is null or an entry that lives as long as the table.
         while let Some(entry) = unsafe { next.as_ref() } {
-            if entry.hash == hash && same(&entry.key, key) {
+            if same(&entry.words, &words)
+                && entry.key.len() == key.len()
+                && (key.len() <= WHOLE || *entry.key == *key)
+            {
                 return Some((entry.index, &entry.value));
             }
             next = entry.next;
@@ -233,7 +264,7 @@ impl<T> Directory<T> {
     /// The entry with this number: its name and value. Any context.
     pub fn at(&self, index: u32) -> Option<(&[u8], &T)> {
         // CAST: u32 fits usize on 64-bit. Acquire: as in `find`.
-        let entry = self.order.get(index as usize)?.load(Acquire);
+        let entry = self.order.get(index as usize)?.load(Ordering::Acquire);
         // SAFETY: As in `find`.
         let entry = unsafe { entry.as_ref() }?;
         Some((&entry.key, &entry.value))
@@ -250,15 +281,15 @@ impl<T> Directory<T> {
     pub fn insert(&self, key: &[u8], value: T) -> Result<u32> {
         let index = self.len();
         let place = self.order.get(index).ok_or(ENOSPC)?;
-        let hash = hash(self.seed, key);
-        let bucket = self.bucket(hash).ok_or(ENOSPC)?;
+        let words = words_of(key);
+        let bucket = self.bucket(hash(self.seed, words)).ok_or(ENOSPC)?;
         let mut name = KVec::with_capacity(key.len(), GFP_KERNEL)?;
         name.extend_from_slice(key, GFP_KERNEL)?;
         // It was a u32 that the table was made for.
         let number = u32::try_from(index).map_err(|_| ENOSPC)?;
         let entry = Entry {
-            hash,
-            next: bucket.load(Relaxed),
+            words,
+            next: bucket.load(Ordering::Relaxed),
             index: number,
             key: name,
             value,
@@ -266,8 +297,8 @@ impl<T> Directory<T> {
         let entry = KBox::into_raw(KBox::new(entry, GFP_KERNEL)?);
         // INVARIANT: A box that is freed with the table. Release: its content is seen by who finds
         // it.
-        bucket.store(entry, Release);
-        place.store(entry, Release);
+        bucket.store(entry, Ordering::Release);
+        place.store(entry, Ordering::Release);
         self.count.store(index.saturating_add(1), Relaxed);
         Ok(number)
     }
@@ -276,7 +307,7 @@ impl<T> Directory<T> {
 impl<T> Drop for Directory<T> {
     fn drop(&mut self) {
         for place in self.order.iter() {
-            let entry = place.load(Relaxed);
+            let entry = place.load(Ordering::Relaxed);
             if !entry.is_null() {
                 // SAFETY: By the invariant it is a box, which is in this list once; nobody uses
                 // the table any more.

@@ -25,6 +25,8 @@ use kernel::{
 
 use crate::{
     analytics_exports::{
+        Fresh,
+        Kept,
         Notice,
         Watchers, //
     },
@@ -32,11 +34,7 @@ use crate::{
         cluster,
         compat::estale,
         event,
-        rcu::{
-            Directory,
-            RcuRecord,
-            Record, //
-        },
+        rcu::Directory,
         service::Module,
         setting::{
             self,
@@ -98,7 +96,7 @@ pub(crate) struct Settings {
     #[pin]
     state: Mutex<State>,
     /// Names and values, for readers without a lock. The numbers are the places in the state.
-    directory: Arc<Directory<RcuRecord>>,
+    directory: Arc<Directory<Kept>>,
     #[pin]
     changed: PollCondVar,
     /// The state's version, for pollers.
@@ -158,11 +156,11 @@ pub(crate) fn put_text(text: &[u8], place: &mut [u8]) {
     }
 }
 
-fn record(setting: &Setting, held: &Held, version: u64) -> Result<Record> {
+fn in_force(setting: &Setting, held: &Held, version: u64) -> Result<Fresh> {
     // CAST: at most VALUE_MAX, and a small number; back by the readers.
     let form = (held.text.len() as u64) << 32 | setting.kind as u64;
     // CAST: back by the readers.
-    Record::new(&[held.number as u64, version, form], &held.text)
+    Fresh::new([held.number as u64, version, form], &held.text)
 }
 
 /// What a change says of itself.
@@ -177,7 +175,7 @@ impl Settings {
     /// No settings.
     pub(crate) fn new(
         limits: Limits,
-        directory: Arc<Directory<RcuRecord>>,
+        directory: Arc<Directory<Kept>>,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             state <- kernel::new_mutex!(State::new(), "virgo_analytics"),
@@ -194,7 +192,7 @@ impl Settings {
     }
 
     /// Names and values.
-    pub(crate) fn directory(&self) -> &Directory<RcuRecord> {
+    pub(crate) fn directory(&self) -> &Directory<Kept> {
         &self.directory
     }
 
@@ -224,8 +222,8 @@ impl Settings {
             return Err(Refusal::Bytes(self.limits.bytes));
         }
         state.all.reserve(1, GFP_KERNEL).map_err(Error::from)?;
-        let record = record(&setting, setting.effective(), 0)?;
-        let index = self.directory.insert(key, RcuRecord::new(record))?;
+        let first = in_force(&setting, setting.effective(), 0)?;
+        let index = self.directory.insert(key, Kept::new(first))?;
         // There is room; the numbers go along with the directory's, as nothing else fills either.
         state.all.push(setting, GFP_KERNEL).map_err(Error::from)?;
         state.bytes = bytes;
@@ -241,13 +239,13 @@ impl Settings {
         about: &About<'_>,
     ) -> Result<u64, Refusal> {
         let version = state.version.saturating_add(1);
-        let (key, record_place) = self.directory.at(index).ok_or(EINVAL)?;
+        let (key, kept) = self.directory.at(index).ok_or(EINVAL)?;
         state.prepare()?;
         let bytes = state.bytes;
         let setting = state.get_mut(index).ok_or(EINVAL)?;
         let before = setting.effective().clone();
         let after = layers.top().unwrap_or(&setting.initial).clone();
-        let fresh = record(setting, &after, version)?;
+        let fresh = in_force(setting, &after, version)?;
         let was = setting.bytes(key.len());
         let old = core::mem::replace(&mut setting.layers, layers);
         let bytes = bytes
@@ -271,7 +269,7 @@ impl Settings {
         setting.version = version;
         state.bytes = bytes;
         state.version = version;
-        record_place.replace(fresh);
+        kept.replace(fresh);
         let mut change = AnalyticsChange {
             version,
             when_ns: realtime_ns(),
@@ -525,7 +523,7 @@ impl Settings {
             present: form.present,
             version: setting.version,
         };
-        let record = record(&fresh, fresh.effective(), fresh.version)?;
+        let value = in_force(&fresh, fresh.effective(), fresh.version)?;
         if dropped {
             pr_warn!(
                 "what was set of {} is not allowed by who reads it, and was forgotten\n",
@@ -537,7 +535,7 @@ impl Settings {
         let now = fresh.bytes(key.len());
         *setting = fresh;
         state.bytes = state.bytes.saturating_sub(was).saturating_add(now);
-        place.replace(record);
+        place.replace(value);
         Ok(())
     }
 

@@ -197,6 +197,49 @@ fn only_who_sets_the_machine_up_may_set_settings() {
     });
 }
 
+/// Names are looked up by words of theirs, which overlap, and the longer ones by a hash of the middle:
+/// each byte of each length counts.
+#[test]
+fn names_that_differ_in_one_byte_are_told_apart() {
+    let _ours = ours("");
+    let settings = open();
+    let mut names = Vec::new();
+    for length in [
+        1, 2, 3, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 41, 63, 127,
+    ] {
+        let name = vec![b'a'; length];
+        names.push(name.clone());
+        for place in 0..length {
+            let mut other = name.clone();
+            other[place] = b'b';
+            names.push(other);
+        }
+    }
+    let names: Vec<String> = names
+        .into_iter()
+        .map(|name| String::from_utf8(name).expect("ASCII"))
+        .collect();
+    let lines: Vec<String> = { names.iter().enumerate() }
+        .map(|(number, name)| format!("{name}=v{number}\n"))
+        .collect();
+    std::fs::write("/tmp/names.conf", lines.concat()).expect("a file");
+    let outcome = virgo(&["analytics", "load", "/tmp/names.conf"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    for (number, name) in names.iter().enumerate() {
+        let setting = settings.get(name).expect("it is there");
+        assert_eq!(setting.value, format!("v{number}"), "{name}");
+    }
+    for name in [
+        "c",
+        "aac",
+        "aaaaaaac",
+        "aaaaaaaaaaaaaaac",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac",
+    ] {
+        assert_eq!(errno(settings.get(name)), libc::ENOENT, "{name}");
+    }
+}
+
 #[test]
 fn a_hundred_thousand_settings_fit_where_they_may_and_the_limit_is_named_where_not() {
     let lines: Vec<String> = (0..100_000).map(|n| format!("key{n}=v{n}\n")).collect();

@@ -22,5 +22,6 @@ pub mod load;
 pub mod primes;
 pub mod rendezvous;
 pub mod schedule;
+pub mod seq_words;
 pub mod siphash;
 pub mod treap;
