@@ -27,7 +27,8 @@ use crate::{
         Meta,
         Space,
         BUCKETS_MIN,
-        SEGMENT, //
+        SEGMENT,
+        SEGMENTS_MAX, //
     },
     share::Shares,
 };
@@ -183,8 +184,8 @@ impl Memory {
     pub(crate) fn add(&mut self, segment: Segment) -> Result<u32, Segment> {
         let free = self.segments.iter().position(Option::is_none);
         let number = free.unwrap_or(self.segments.len());
-        // The reference to an item has twenty bits for it, of which the last is for "none".
-        let Some(number) = u32::try_from(number).ok().filter(|n| *n < (1 << 20) - 1) else {
+        // The last is that of the reference to no item.
+        let Some(number) = u32::try_from(number).ok().filter(|n| *n < SEGMENTS_MAX - 1) else {
             return Err(segment);
         };
         if free.is_none() {

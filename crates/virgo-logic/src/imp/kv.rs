@@ -2,9 +2,9 @@
 
 //! Named values in little memory: one shard of the memory pool's store.
 //!
-//! Items lie one behind the other in *segments* of 32 KiB, eight-byte steps, with a head of 28
+//! Items lie one behind the other in *segments* of 32 KiB, four-byte steps, with a head of 24
 //! bytes; a table of 32-bit references finds them by the hash of their key. Nothing else is kept
-//! for an item: an item of an 11-byte key and a 32-byte value takes 72 bytes and a share of the
+//! for an item: an item of an 11-byte key and a 32-byte value takes 68 bytes and a share of the
 //! table (four bytes at most one bucket an item).
 //!
 //! **Room.** New items go to the end of the *open* segment. What is deleted or replaced stays as a
@@ -28,13 +28,17 @@ use super::siphash::{siphash13, SipKey};
 /// Bytes of a segment.
 pub const SEGMENT: usize = 32768;
 /// Items start at multiples of this.
-const GRAIN: usize = 8;
+const GRAIN: usize = 4;
 /// Bytes of an item's head.
-pub const HEAD: usize = 28;
+pub const HEAD: usize = 24;
 /// The longest item that lies in a segment; the value of a longer one is kept beside.
 pub const INLINE_MAX: usize = 8192;
 /// No item.
 const NIL: u32 = u32::MAX;
+/// The most steps that an item has in excess: two bits of its head say how many.
+const SPARE_MAX: usize = 3;
+/// Bits of the head's number of bytes that an item's value takes.
+const VALUE_BITS: u32 = 14;
 /// Segments looked at for the one with the least in it.
 const LOOK: usize = 16;
 /// Buckets that are never given back.
@@ -62,23 +66,29 @@ pub const SHARED: u8 = 128;
 /// What the caller may set and clear.
 const MARKS: u8 = STALE | WON | SHARED;
 
-/// Where an item is: the segment's number and, in its lowest twelve bits, the step in it.
+/// Where an item is: the segment's number and, in its lowest bits, the step in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At(u32);
 
+/// Bits of an [`At`] that are the step.
+const STEP_BITS: u32 = (SEGMENT / GRAIN).trailing_zeros();
+const STEP: u32 = u32::MAX >> (u32::BITS - STEP_BITS);
+/// Segments that there can be: 16 GiB of them. Numbers are below this.
+pub const SEGMENTS_MAX: u32 = 1 << (u32::BITS - STEP_BITS);
+
 impl At {
     fn new(segment: u32, offset: usize) -> At {
-        // CAST: an offset is below SEGMENT, so the step is below 4096.
-        At((segment << 12) | ((offset / GRAIN) as u32 & 0xfff))
+        // CAST: an offset is below SEGMENT.
+        At((segment << STEP_BITS) | ((offset / GRAIN) as u32 & STEP))
     }
 
     fn segment(self) -> u32 {
-        self.0 >> 12
+        self.0 >> STEP_BITS
     }
 
     fn offset(self) -> usize {
-        // CAST: twelve bits.
-        ((self.0 & 0xfff) as usize).wrapping_mul(GRAIN)
+        // CAST: u32 fits usize.
+        ((self.0 & STEP) as usize).wrapping_mul(GRAIN)
     }
 }
 
@@ -171,9 +181,10 @@ struct Head {
     exp: u32,
     access: u32,
     cas: u64,
-    vlen: u32,
-    /// Bytes of the item, in steps.
-    steps: u16,
+    /// Bytes of the value, or of the number of a big one.
+    inline: u16,
+    /// Steps that the item has in excess.
+    spare: u8,
     klen: u8,
     bits: u8,
 }
@@ -183,15 +194,17 @@ impl Head {
     fn read(segment: &[u8], offset: usize) -> Option<Head> {
         let bytes = segment.get(offset..)?.first_chunk::<HEAD>()?;
         let b = bytes;
+        let word = u16::from_le_bytes([b[20], b[21]]);
         Some(Head {
             next: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
             exp: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
             access: u32::from_le_bytes([b[8], b[9], b[10], b[11]]),
             cas: u64::from_le_bytes([b[12], b[13], b[14], b[15], b[16], b[17], b[18], b[19]]),
-            vlen: u32::from_le_bytes([b[20], b[21], b[22], b[23]]),
-            steps: u16::from_le_bytes([b[24], b[25]]),
-            klen: b[26],
-            bits: b[27],
+            inline: word & (u16::MAX >> (u16::BITS - VALUE_BITS)),
+            // CAST: two bits.
+            spare: (word >> VALUE_BITS) as u8,
+            klen: b[22],
+            bits: b[23],
         })
     }
 
@@ -204,21 +217,19 @@ impl Head {
                 self.exp.to_le_bytes(),
                 self.access.to_le_bytes(),
             );
-            let (c, v, s) = (
-                self.cas.to_le_bytes(),
-                self.vlen.to_le_bytes(),
-                self.steps.to_le_bytes(),
-            );
+            let word = self.inline | u16::from(self.spare) << VALUE_BITS;
+            let (c, w) = (self.cas.to_le_bytes(), word.to_le_bytes());
             *b = [
                 n[0], n[1], n[2], n[3], e[0], e[1], e[2], e[3], a[0], a[1], a[2], a[3], c[0], c[1],
-                c[2], c[3], c[4], c[5], c[6], c[7], v[0], v[1], v[2], v[3], s[0], s[1], self.klen,
-                self.bits,
+                c[2], c[3], c[4], c[5], c[6], c[7], w[0], w[1], self.klen, self.bits,
             ];
         }
     }
 
     fn size(&self) -> usize {
-        usize::from(self.steps).wrapping_mul(GRAIN)
+        let flags = self.bits & FLAGS != 0;
+        item_bytes(self.klen.into(), self.inline.into(), flags)
+            .saturating_add(usize::from(self.spare).wrapping_mul(GRAIN))
     }
 
     #[inline(always)]
@@ -230,16 +241,6 @@ impl Head {
     #[inline(always)]
     fn value_at(&self, offset: usize) -> usize {
         self.key_at(offset).wrapping_add(usize::from(self.klen))
-    }
-
-    /// Bytes of the value that lie in the segment.
-    fn inline_len(&self) -> usize {
-        if self.bits & LARGE == 0 {
-            // CAST: u32 fits usize.
-            self.vlen as usize
-        } else {
-            4
-        }
     }
 
     #[inline(always)]
@@ -588,7 +589,7 @@ impl<S: Space> Shard<S> {
         let segment = self.space.segment(at.segment());
         let key_at = head.key_at(at.offset());
         let value_at = head.value_at(at.offset());
-        let inline = segment.get(value_at..value_at.wrapping_add(head.inline_len()))?;
+        let inline = segment.get(value_at..value_at.wrapping_add(head.inline.into()))?;
         let (value, large) = if head.bits & LARGE == 0 {
             (inline, None)
         } else {
@@ -630,7 +631,7 @@ impl<S: Space> Shard<S> {
             head[9] = n[1];
             head[10] = n[2];
             head[11] = n[3];
-            head[27] |= HOT | FETCHED;
+            head[23] |= HOT | FETCHED;
         }
     }
 
@@ -938,6 +939,7 @@ impl<S: Space> Shard<S> {
         };
         let total = item_bytes(key.len(), inline, flags != 0);
         let len = u32::try_from(len).map_err(|_| Refused::Invalid)?;
+        let inline = u16::try_from(inline).map_err(|_| Refused::Invalid)?;
         let klen = u8::try_from(key.len()).map_err(|_| Refused::Invalid)?;
         if total > INLINE_MAX || klen == 0 {
             return Err(Refused::Invalid);
@@ -947,20 +949,21 @@ impl<S: Space> Shard<S> {
             exp,
             access: now,
             cas: 0,
-            vlen: len,
-            // CAST: at most INLINE_MAX / GRAIN.
-            steps: (total / GRAIN) as u16,
+            inline,
+            spare: 0,
             klen,
             bits: marks | if flags == 0 { 0 } else { FLAGS },
         };
         head.bits |= old.map_or(0, |(_, was)| was.bits & SHARED);
-        // Over the old one, where the new one fits and wastes no step but one.
+        // Over the old one, where the new one fits and wastes no more than a few steps.
         if let (Some((at, was)), Value::Bytes(bytes)) = (old, value) {
-            let spare = was.size().checked_sub(total);
-            if was.bits & LARGE == 0 && spare.is_some_and(|spare| spare <= GRAIN) {
+            let spare = was.size().checked_sub(total).map(|bytes| bytes / GRAIN);
+            let spare = spare.filter(|steps| was.bits & LARGE == 0 && *steps <= SPARE_MAX);
+            if let Some(spare) = spare {
                 head.cas = self.next_cas(new_cas);
                 head.next = was.next;
-                head.steps = was.steps;
+                // CAST: two bits.
+                head.spare = spare as u8;
                 head.bits |= HOT;
                 self.fill(at, &head, key, flags, bytes);
                 self.counts.stored = self.counts.stored.wrapping_add(1);
@@ -1050,8 +1053,7 @@ impl<S: Space> Shard<S> {
         let Value::Bytes(bytes) = &put.value else {
             return Err(Refused::Joined);
         };
-        // CAST: u32 fits usize.
-        let old_len = was.vlen as usize;
+        let old_len = usize::from(was.inline);
         let len = old_len.saturating_add(bytes.len());
         let total = item_bytes(put.key.len(), len, was.bits & FLAGS != 0);
         if was.bits & LARGE != 0 || total > INLINE_MAX {
@@ -1062,9 +1064,9 @@ impl<S: Space> Shard<S> {
             next: NIL,
             access: put.now,
             cas: self.next_cas(put.new_cas),
-            // CAST: below INLINE_MAX, both.
-            vlen: len as u32,
-            steps: (total / GRAIN) as u16,
+            // CAST: below INLINE_MAX.
+            inline: len as u16,
+            spare: 0,
             bits: was.bits & (FLAGS | FETCHED | HOT | SHARED),
             ..*was
         };
@@ -1091,7 +1093,7 @@ impl<S: Space> Shard<S> {
         self.link(new, put.hash);
         Ok(Stored {
             cas: head.cas,
-            len: head.vlen,
+            len: head.inline.into(),
         })
     }
 
@@ -1143,8 +1145,7 @@ impl<S: Space> Shard<S> {
             old.wrapping_add(count.delta)
         };
         let text = decimal(new, &mut digits);
-        // CAST: u32 fits usize.
-        let room = head.vlen as usize;
+        let room = usize::from(head.inline);
         if head.bits & LARGE == 0 && text.len() <= room {
             // As memcached does: the length stays, with spaces behind.
             head.cas = self.next_cas(count.new_cas);
@@ -1160,7 +1161,7 @@ impl<S: Space> Shard<S> {
             }
             let stored = Stored {
                 cas: head.cas,
-                len: head.vlen,
+                len: head.inline.into(),
             };
             return Ok((new, stored));
         }
@@ -1269,7 +1270,7 @@ impl<S: Space> Shard<S> {
         while offset < used as usize {
             let at = At::new(victim, offset);
             let head = match self.head(at) {
-                Some(head) if head.steps != 0 => head,
+                Some(head) if head.klen != 0 => head,
                 _ => break,
             };
             offset = offset.saturating_add(head.size());
@@ -1317,7 +1318,7 @@ impl<S: Space> Shard<S> {
         while offset < used {
             let at = At::new(number, offset);
             let head = match self.head(at) {
-                Some(head) if head.steps != 0 => head,
+                Some(head) if head.klen != 0 => head,
                 _ => break,
             };
             offset = offset.saturating_add(head.size());
