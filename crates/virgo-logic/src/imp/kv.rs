@@ -217,7 +217,7 @@ impl Head {
                 self.exp.to_le_bytes(),
                 self.access.to_le_bytes(),
             );
-            let word = self.inline | u16::from(self.spare) << VALUE_BITS;
+            let word = self.inline | (u16::from(self.spare) << VALUE_BITS);
             let (c, w) = (self.cas.to_le_bytes(), word.to_le_bytes());
             *b = [
                 n[0], n[1], n[2], n[3], e[0], e[1], e[2], e[3], a[0], a[1], a[2], a[3], c[0], c[1],
