@@ -21,14 +21,15 @@ use core::{
 use kernel::{
     prelude::*,
     sync::atomic::{
+        Acquire,
         Atomic,
-        Relaxed, //
+        Relaxed,
+        Release, //
     },
     time::{
         delay::fsleep,
         Delta, //
-    },
-    types::Opaque, //
+    }, //
 };
 
 use crate::{
@@ -94,41 +95,42 @@ impl Table {
 // thread by implementing `Function: Send + Sync`.
 unsafe impl Send for Table {}
 
-/// The table under its lock: initialised in [`Opened::new`], before the module's init is over and thus
-/// before any other module can call an exported function.
-struct Locked(Opaque<BhSpinLock<Table>>);
+/// Where the table is.
+///
+/// # Invariants
+///
+/// Null, or the lock of the one [`Opened`], which the module's init makes before any other module can
+/// call an exported function, and which goes last of all that the module has.
+struct Where(Atomic<*mut BhSpinLock<Table>>);
 
-// SAFETY: A lock around what is `Send` may be shared.
-unsafe impl Sync for Locked {}
-
-impl Locked {
+impl Where {
     fn lock(&self) -> BhGuard<'_, Table> {
-        // SAFETY: Initialised, as the type says, and never dropped, as it is in a static.
-        unsafe { &*self.0.get() }.lock()
+        // SAFETY: By the invariant it is there while anybody can call this. Acquire: pairs with the
+        // store of `Opened::new`.
+        unsafe { &*self.0.load(Acquire) }.lock()
     }
 }
 
-static TABLE: Locked = Locked(Opaque::uninit());
+static TABLE: Where = Where(Atomic::new(ptr::null_mut()));
 
 /// The table, open as long as this value lives. There is one, made by the module's init.
-pub(crate) struct Opened(());
+pub(crate) struct Opened(#[expect(dead_code, reason = "kept alive")] Pin<KBox<BhSpinLock<Table>>>);
 
 impl Opened {
     /// Opens it. `ENOMEM`. Call it once, in the module's init.
     pub(crate) fn new() -> Result<Self> {
         let places = KVec::with_capacity(MAX_FUNCTIONS, GFP_KERNEL)?;
         let lock = crate::new_bh_spinlock!(Table { places }, c"virgo_functions");
-        // SAFETY: Called once, by the contract of this function: nobody uses the place yet, and a
-        // static does not move.
-        unsafe { lock.__pinned_init(TABLE.0.get()) }?;
-        Ok(Opened(()))
+        let lock = KBox::pin_init(lock, GFP_KERNEL)?;
+        // INVARIANT: Held by the value that is returned.
+        TABLE.0.store(ptr::from_ref(&*lock).cast_mut(), Release);
+        Ok(Opened(lock))
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        // Statics are not dropped; the functions have been taken out.
-        TABLE.lock().places = KVec::new();
+        TABLE.0.store(ptr::null_mut(), Release);
     }
 }
 
