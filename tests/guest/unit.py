@@ -4,16 +4,21 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import struct
+import sys
 import tempfile
 import time
 import unittest
+from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 
-from vm.errors import Interrupted, SetupError
-from vm.kernels import driver_closure, module_name
+from vm.errors import GuestLost, Interrupted, SetupError
+from vm.kernels import Kernel, driver_closure, module_name
 from vm.loop import Loop
+from vm.node import Machine
 from vm.protocol import (
     FRAME_MAX,
     HEADER,
@@ -30,9 +35,10 @@ from vm.report import (
     clean_lines,
     ended_orderly,
     find_reports,
-    is_in_user_space,
     is_patching_fault,
+    is_stall,
 )
+from vm.session import BOOT_RETRIES, Limits, Session
 
 # Lines of real kernel logs, one for each kind of report.
 REPORTS = (
@@ -130,10 +136,16 @@ class ReportTest(unittest.TestCase):
         self.assertFalse(is_patching_fault(["Oops: 0000"]))
         self.assertFalse(is_patching_fault([]))
 
-    def test_first_program(self) -> None:
-        self.assertTrue(is_in_user_space(["x", "[    4.1] Run /init as init process", "y"]))
-        self.assertFalse(is_in_user_space(["[    4.0] rcu: INFO: rcu_preempt detected stalls"]))
-        self.assertFalse(is_in_user_space([]))
+    def test_stall(self) -> None:
+        for text in (
+            "[ 63.3] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "[ 63.3] rcu: INFO: rcu_preempt self-detected stall on CPU",
+            "[ 63.3] rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-...D }",
+        ):
+            self.assertTrue(is_stall(["x", text, "Call Trace:"]))
+            self.assertFalse(is_stall(["[ 2.3] WARNING: x", text]))
+        self.assertFalse(is_stall(["[ 2.3] Oops: 0000"]))
+        self.assertFalse(is_stall([]))
 
     def test_orderly_end(self) -> None:
         self.assertTrue(ended_orderly(["x", "[ 9.9] reboot: Restarting system"]))
@@ -235,6 +247,91 @@ kernel/drivers/net/unrelated.ko.xz:
     def test_all_built_in(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             self.assertEqual(driver_closure(Path(name)), [])
+
+
+# In place of a QEMU: what its N-th start does is the N-th word of the plan, then the last. It writes
+# the kernel's log, says HELLO on the agent's port unless it is to hang, and lives until it is killed.
+GUEST = """
+import os, signal, sys
+plan, console, agent = sys.argv[1].split(), sys.argv[2], int(sys.argv[3])
+boot = int(console.split(".")[-2])
+what = plan[min(boot, len(plan)) - 1]
+with open(console, "w") as log:
+    log.write("[ 5.9] Run /init as init process\\n")
+    if what == "stall":
+        log.write("[ 63.3] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\\n")
+    if what == "int3":
+        log.write("[ 2.3] Oops: int3: 0000 [#1] SMP NOPTI\\n")
+        sys.exit()
+    if what == "panic":
+        log.write("[ 9.9] virgo-vm: init: no disk\\n")
+        sys.exit()
+if what != "hang":
+    os.write(agent, bytes.fromhex("%s"))
+signal.pause()
+""" % Frame(Type.HELLO, 0).encode().hex()
+
+
+@dataclass(frozen=True)
+class Actor(Machine):
+    """A machine whose guests only act."""
+
+    plan: str = ""
+
+    def qemu(self, node: int, console: Path, agent_fd: int, monitor_fd: int) -> list[str]:
+        return [sys.executable, "-c", GUEST, self.plan, str(console), str(agent_fd)]
+
+
+class BootTest(unittest.TestCase):
+    """Which boots count."""
+
+    def boot(self, plan: str, limit: float) -> tuple[str, str]:
+        """Boots a guest that acts to the plan; what went wrong, and what was said."""
+        with tempfile.TemporaryDirectory() as name, redirect_stderr(io.StringIO()) as said:
+            disk = Path(name, "raw")
+            disk.write_bytes(bytes(512))
+            kernel = Kernel("0", Path(name), False)
+            machine = Actor(
+                kernel, disk, disk, Path(name), 1, "1M", 1, False, "tcg", Path(name), None, plan=plan
+            )
+            session = Session(Loop(), machine, Limits(None, limit, 1), load=False, verbose=False)
+            try:
+                session.boot()
+                why = ""
+            except (SetupError, GuestLost) as error:
+                why = str(error)
+            finally:
+                session.power_off()
+            left = list(find_reports(clean_lines(session.nodes[0].log())))
+        return why or " ".join(r.text for r in left), said.getvalue()
+
+    def test_one_that_counts(self) -> None:
+        self.assertEqual(self.boot("up", 60), ("", ""))
+
+    def test_boots_again(self) -> None:
+        for plan, how in (
+            ("hang up", "lost timer"),
+            ("stall up", "lost timer"),
+            ("int3 up", "fault with patched text"),
+        ):
+            why, said = self.boot(plan, 4)
+            self.assertEqual(why, "", plan)
+            self.assertEqual(said.count("it boots again"), 1, plan)
+            self.assertIn(f"QEMU's {how} ", said)
+
+    def test_not_for_ever(self) -> None:
+        why, said = self.boot("hang", 0.4)
+        self.assertIn("not up within", why)
+        self.assertEqual(said.count("it boots again"), BOOT_RETRIES)
+        # It came up, but its kernel's report stands.
+        why, said = self.boot("stall", 60)
+        self.assertIn("detected stalls", why)
+        self.assertEqual(said.count("it boots again"), BOOT_RETRIES)
+
+    def test_a_failure_of_ours_counts(self) -> None:
+        why, said = self.boot("panic", 60)
+        self.assertIn("ended by itself", why)
+        self.assertEqual(said, "")
 
 
 class LoopTest(unittest.TestCase):

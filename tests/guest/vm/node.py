@@ -161,7 +161,7 @@ class Node:
         self.state = State.DOWN
         self.greeted = False  # the agent of this boot was heard
         self._logs: list[Path] = []  # the kernel's, one of each boot
-        self._boots = 0
+        self.boots = 0  # so often was it started
         self._loop = loop
         self._machine = machine
         self._on_frame = on_frame
@@ -180,8 +180,8 @@ class Node:
 
     def start(self) -> None:
         """Starts the guest; HELLO comes when its agent is there. The disk is as it was left."""
-        self._boots += 1
-        self._logs.append(self._machine.directory / f"console{self.number}.{self._boots}.log")
+        self.boots += 1
+        self._logs.append(self._machine.directory / f"console{self.number}.{self.boots}.log")
         self.greeted = False
         if not self._disk.exists():
             make_overlay(self._disk, self._machine.disk)

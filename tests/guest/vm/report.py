@@ -68,8 +68,8 @@ TRACE_WITHIN = 60  # lines
 # keys are flipped while it boots.
 PATCHING_FAULT = re.compile(r"\bOops: int3: ")
 
-# The kernel's last word before the first program runs: until then nothing of the project is there.
-USER_SPACE = re.compile(r"\bRun /init as init process\b")
+# A CPU that did not get on: what a guest's kernel says whose timer QEMU lost.
+STALL = re.compile(r"\brcu: INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stall")
 
 # A guest that restarts or powers off because it was told to ends with one of these.
 ORDERLY_END = re.compile(
@@ -108,9 +108,10 @@ def ended_orderly(lines: list[str]) -> bool:
     return any(ORDERLY_END.search(text) for text in lines[-20:])
 
 
-def is_in_user_space(lines: list[str]) -> bool:
-    """Whether the boot that wrote this log got as far as its first program."""
-    return any(USER_SPACE.search(text) for text in lines)
+def is_stall(lines: list[str]) -> bool:
+    """Whether the first report of a log is one of RCU's on a CPU that does not get on."""
+    first = next(find_reports(lines), None)
+    return first is not None and bool(STALL.search(first.text))
 
 
 def is_patching_fault(lines: list[str]) -> bool:

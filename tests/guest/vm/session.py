@@ -37,8 +37,8 @@ from .report import (
     clean_lines,
     ended_orderly,
     find_reports,
-    is_in_user_space,
     is_patching_fault,
+    is_stall,
 )
 
 STATUS_TIME_LIMIT = 124
@@ -103,8 +103,8 @@ class Session:
         self._failure: Exception | None = None
         self._finished = False
         self._retries = 0
-        # Nodes whose kernel went to sleep while it booted, and whose power was cut for that.
-        self._asleep: set[int] = set()
+        # Nodes whose power was cut because QEMU spoiled their boot, and how.
+        self._spoiled: dict[int, str] = {}
 
     # --- what is said
 
@@ -126,7 +126,7 @@ class Session:
         interrupted = 0
         timed_out = False
         try:
-            self._boot()
+            self.boot()
             if kmemleak:
                 self._kmemleak("clear")
             status = self._command(request, stdin)
@@ -141,7 +141,7 @@ class Session:
         except Interrupted as stop:
             interrupted = stop.signum
         finally:
-            self._power_off()
+            self.power_off()
         if interrupted:
             return 128 + interrupted
         if self._judge(why if not timed_out else "", status):
@@ -158,21 +158,43 @@ class Session:
             raise self._failure
         return ended
 
-    def _boot(self) -> None:
+    def boot(self) -> None:
+        """Boots the guests; returns once all are up, and raises SetupError or GuestLost."""
         for node in self.nodes:
-            node.start()
-        # Many times what a kernel needs to begin with its first program. One that has not by then
-        # has lost a timer of QEMU's and sleeps for ever (doc/testing.md).
-        half = time.monotonic() + self._limits.boot / 2
-        self._wait(lambda: all(n.greeted for n in self.nodes), half)
-        for node in self.nodes:
-            if not node.greeted and not is_in_user_space(clean_lines(node.log_of_boot())):
-                self._asleep.add(node.number)
-                node.kill()
-        deadline = time.monotonic() + self._limits.boot
-        if not self._wait(lambda: all(n.state is State.RUNNING for n in self.nodes), deadline):
-            late = ", ".join(str(n) for n in self.nodes if n.state is not State.RUNNING)
-            raise SetupError(f"not up within {self._limits.boot:.0f} s: {late}")
+            self._start(node)
+        retries = -1
+        while retries != self._retries:
+            retries = self._retries
+            deadline = time.monotonic() + self._limits.boot
+            if not self._wait(lambda r=retries: self._all_up() or self._retries != r, deadline):
+                late = ", ".join(str(n) for n in self.nodes if n.state is not State.RUNNING)
+                raise SetupError(f"not up within {self._limits.boot:.0f} s: {late}")
+
+    def _all_up(self) -> bool:
+        return all(n.state is State.RUNNING for n in self.nodes)
+
+    def _start(self, node: Node) -> None:
+        """Starts a node. Its agent is to be there in half of the time for booting.
+
+        That is many times what it takes. A guest without one by then has lost a timer of QEMU's and
+        sleeps for ever (doc/testing.md); nothing of the project is there before the agent.
+        """
+        node.start()
+        boot = node.boots
+
+        def check() -> None:
+            if node.boots == boot and node.state is State.BOOTING and not node.greeted:
+                self._spoil(node, "lost timer")
+
+        self._loop.call_later(self._limits.boot / 2, check)
+
+    def _spoil(self, node: Node, how: str) -> bool:
+        """Cuts the power of a node whose boot is not to count, as long as there are tries."""
+        if self._retries >= BOOT_RETRIES:
+            return False
+        self._spoiled[node.number] = how
+        node.kill()
+        return True
 
     def _command(self, request: OpenRequest, stdin: bool) -> int:
         streams = {
@@ -269,7 +291,8 @@ class Session:
         except Interrupted:
             pass
 
-    def _power_off(self) -> None:
+    def power_off(self) -> None:
+        """Cuts the power of all, and waits for their ends."""
         self._finished = True
         for node in self.nodes:
             node.kill()
@@ -336,17 +359,17 @@ class Session:
 
     def _boots_again(self, node: Node) -> bool:
         """Starts a node again whose boot QEMU spoiled, before anything of the project was there."""
+        how = self._spoiled.pop(node.number, "")
         if node.greeted or self._retries >= BOOT_RETRIES:
             return False
-        asleep = node.number in self._asleep
-        self._asleep.discard(node.number)
-        if not asleep and not is_patching_fault(clean_lines(node.log_of_boot())):
+        if not how and is_patching_fault(clean_lines(node.log_of_boot())):
+            how = "fault with patched text"
+        if not how:
             return False
         self._retries += 1
-        fault = "lost timer" if asleep else "fault with patched text"
-        self.say(f"{node}: its boot met QEMU's {fault} (doc/testing.md); it boots again")
+        self.say(f"{node}: its boot met QEMU's {how} (doc/testing.md); it boots again")
         node.forget_boot()
-        node.start()
+        self._start(node)
         return True
 
     def _hello(self, node: Node) -> None:
@@ -361,6 +384,9 @@ class Session:
                 SetupError(f"{node}: the modules did not load (status {run.status}):\n{text}")
             )
 
+        # It slept until something else woke it, so that the kernel complained; and may do so again.
+        if is_stall(clean_lines(node.log_of_boot())) and self._spoil(node, "lost timer"):
+            return
         self._progress(f"{node} has booted")
         node.greeted = True
         if self._load:
@@ -492,10 +518,17 @@ class Session:
 
     def _restart(self, target: Node, end: Callable[..., None]) -> None:
         limit = self._limits.boot
-        timer = self._loop.call_later(
-            limit,
-            lambda: self._fail(GuestLost(f"{target} did not come up again within {limit:.0f} s")),
-        )
+        retries = self._retries
+
+        def late() -> None:
+            nonlocal timer, retries
+            if retries == self._retries:
+                self._fail(GuestLost(f"{target} did not come up again within {limit:.0f} s"))
+                return
+            retries = self._retries
+            timer = self._loop.call_later(limit, late)
+
+        timer = self._loop.call_later(limit, late)
 
         def done(up: bool) -> None:
             timer.cancel()
@@ -506,7 +539,7 @@ class Session:
 
         self._starting[target.number] = done
         try:
-            target.start()
+            self._start(target)
         except SetupError as error:
             del self._starting[target.number]
             timer.cancel()
