@@ -59,6 +59,9 @@ int virgo_shim_in_task(void);
 
 void virgo_shim_wait_for_stop(void);
 
+int virgo_shim_from_user(void *to, const void __user *src, unsigned long len);
+int virgo_shim_to_user(void __user *dst, const void *from, unsigned long len);
+
 int virgo_shim_folder(const char *name, struct path *path);
 struct file *virgo_shim_open_in(const char *root, const char *name, int flags,
 				umode_t mode);

@@ -214,6 +214,8 @@ extern "C" {
     );
 
     pub(super) fn virgo_shim_wait_for_stop();
+    pub(super) fn virgo_shim_from_user(to: *mut c_void, src: *const c_void, len: usize) -> c_int;
+    pub(super) fn virgo_shim_to_user(dst: *mut c_void, from: *const c_void, len: usize) -> c_int;
     pub(super) fn virgo_shim_in_task() -> c_int;
     pub(super) fn virgo_shim_open_in(
         root: *const c_char,

@@ -41,3 +41,4 @@ pub mod uapi;
 pub mod vfs;
 pub mod word;
 pub mod workqueue;
+pub mod zeroed;

@@ -21,7 +21,10 @@ use kernel::{
     prelude::*, //
 };
 
-use super::compat::write_barrier;
+use super::{
+    compat::write_barrier,
+    zeroed::zeroed, //
+};
 
 /// A mapping that user space asks for.
 pub struct Mapping<'a> {
@@ -76,7 +79,7 @@ impl SharedPages {
         if count == 0 {
             return Err(EINVAL);
         }
-        let mut memory = VVec::from_elem(0_u64, count, flags)?;
+        let mut memory: VVec<u64> = zeroed(count, flags)?;
         let words = NonNull::new(memory.as_mut_ptr()).ok_or(ENOMEM)?;
         // INVARIANT: The vector has just been made with `count` words, and is hidden from now on.
         Ok(SharedPages {

@@ -8,7 +8,11 @@ use core::{
 };
 
 use kernel::{
-    bindings,
+    alloc::{
+        Allocator,
+        Flags,
+        Vec, //
+    },
     prelude::*,
     uaccess::{
         UserPtr,
@@ -16,7 +20,10 @@ use kernel::{
     }, //
 };
 
-use super::copy::copy_short;
+use super::{
+    copy::copy_short,
+    ffi, //
+};
 use crate::proto::uapi as abi;
 
 /// A structure that begins with its size, as all of the uAPI's do.
@@ -28,16 +35,30 @@ use crate::proto::uapi as abi;
 pub unsafe trait Sized32: Copy + Default {
     /// Size of the structure's first version, in bytes.
     const FIRST_SIZE: usize;
+    /// Where what goes back to the caller begins and ends, in bytes; in the first version.
+    const OUT: (usize, usize);
 }
 
-/// Declares the uAPI's structures with the size of their first version.
+/// Declares the uAPI's structures with the size of their first version, and, where the fields that
+/// go back lie together and a call is to be cheap, the first of them and the one behind the last.
 macro_rules! sized32 {
-    ($($type:ident: $first:literal),+ $(,)?) => { $(
+    (@out $type:ident $first:literal) => { (size_of::<u32>(), $first) };
+    (@out $type:ident $first:literal $from:ident $to:ident) => {
+        (
+            core::mem::offset_of!(abi::$type, $from),
+            core::mem::offset_of!(abi::$type, $to),
+        )
+    };
+    ($($type:ident: $first:literal $([$from:ident .. $to:ident])?),+ $(,)?) => { $(
         // SAFETY: `repr(C)`, integers only, `size` first; the sum of the fields' sizes is checked
         // to be the structure's in the mirror's test, so there is no padding.
         unsafe impl Sized32 for abi::$type {
             const FIRST_SIZE: usize = $first;
+            const OUT: (usize, usize) = sized32!(@out $type $first $($from $to)?);
         }
+        static_assert!(<abi::$type as Sized32>::OUT.0 >= size_of::<u32>());
+        static_assert!(<abi::$type as Sized32>::OUT.0 < <abi::$type as Sized32>::OUT.1);
+        static_assert!(<abi::$type as Sized32>::OUT.1 <= $first);
         static_assert!(size_of::<abi::$type>() >= $first);
         static_assert!(core::mem::offset_of!(abi::$type, size) == 0);
     )+ };
@@ -62,8 +83,8 @@ sized32! {
     ProfilerRate: 16,
     ProfilerInfo: 56,
     ProfilerSeen: 16,
-    QueuePut: 264,
-    QueueTake: 272,
+    QueuePut: 264 [id..reserved],
+    QueueTake: 272 [length..reserved],
     QueueDone: 48,
     QueuePeek: 312,
     QueueStat: 392,
@@ -77,8 +98,8 @@ sized32! {
     MemFree: 40,
     MemList: 40,
     MemStat: 216,
-    MemPut: 80,
-    MemTake: 80,
+    MemPut: 80 [cas..reserved],
+    MemTake: 80 [value_len..reserved],
     MemDrop: 48,
     MemCount: 80,
     MemScan: 56,
@@ -156,67 +177,68 @@ impl Arg {
     /// Reads a structure. `EFAULT`; `EINVAL` for a size below the first version's or over a page;
     /// `E2BIG` where bytes that this kernel does not know are not zero. May sleep.
     pub fn read<T: Sized32>(self) -> Result<Sized<T>> {
-        let mut request = Sized::empty(self);
-        request.fetch()?;
-        Ok(request)
+        let mut value = T::default();
+        // SAFETY: `value` is writable, and initialised.
+        let user_size = unsafe { self.fetch(&raw mut value) }?;
+        Ok(Sized {
+            value,
+            user_size,
+            arg: self,
+        })
     }
-}
 
-impl<T: Sized32> Sized<T> {
-    /// For [`fetch`](Self::fetch), where copies of the structure on its way would cost too much.
+    /// Reads a structure into `value`; the size that the caller says it has. Errors as
+    /// [`Arg::read`]'s. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `value` is writable; initialised is what lies behind the first version. After an error it may
+    /// be as it was.
     #[inline(always)]
-    pub fn empty(arg: Arg) -> Self {
-        Sized {
-            value: T::default(),
-            user_size: 0,
-            arg,
+    unsafe fn fetch<T: Sized32>(self, value: *mut T) -> Result<usize> {
+        // SAFETY: `value` is writable for its size, which is at least the first version's.
+        let got = unsafe { from_user(value.cast(), self.0, T::FIRST_SIZE) };
+        if got.is_err() {
+            return Err(self.torn(T::FIRST_SIZE));
         }
-    }
-
-    /// Reads the structure: see [`Arg::read`]. May sleep.
-    #[inline(always)]
-    pub fn fetch(&mut self) -> Result {
-        // SAFETY: `value` is writable for its size, which is at least the first version's; every
-        // bit pattern is valid.
-        let left = unsafe {
-            bindings::_copy_from_user(
-                (&raw mut self.value).cast(),
-                UserPtr::from_addr(self.arg.0).as_const_ptr(),
-                // Known when this is built, so that no check of the object is needed: as C does it.
-                T::FIRST_SIZE,
-            )
-        };
         // SAFETY: The first field is the `u32` size by the trait.
-        let user_size = unsafe { (&raw const self.value).cast::<u32>().read() };
+        let user_size = unsafe { value.cast::<u32>().read() };
         // CAST: u32 fits usize on 64-bit.
         let user_size = user_size as usize;
-        if left != 0 || user_size != T::FIRST_SIZE {
-            return self.fetch_other(left != 0, user_size);
+        if user_size != T::FIRST_SIZE {
+            // SAFETY: All is initialised: the first version just now, the rest by the caller's word.
+            self.fetch_rest(unsafe { &mut *value }, user_size)?;
         }
-        self.user_size = user_size;
-        Ok(())
+        Ok(user_size)
     }
 
-    /// Reads a structure of another version. `torn`: the first version's bytes are not all there.
+    /// Why the first version's bytes could not be read.
     #[cold]
-    fn fetch_other(&mut self, torn: bool, user_size: usize) -> Result {
-        let pointer = UserPtr::from_addr(self.arg.0);
-        if torn {
-            // Perhaps the size is there, and it is wrong.
-            let user_size: u32 = UserSlice::new(pointer, size_of::<u32>()).reader().read()?;
+    fn torn(self, first: usize) -> Error {
+        // Perhaps the size is there, and it is wrong.
+        let pointer = UserPtr::from_addr(self.0);
+        let size = UserSlice::new(pointer, size_of::<u32>())
+            .reader()
+            .read::<u32>();
+        match size {
             // CAST: u32 fits usize on 64-bit.
-            let fits = (T::FIRST_SIZE..=MAX_SIZE).contains(&(user_size as usize));
-            return Err(if fits { EFAULT } else { EINVAL });
+            Ok(size) if !(first..=MAX_SIZE).contains(&(size as usize)) => EINVAL,
+            _ => EFAULT,
         }
+    }
+
+    /// Reads what lies behind the first version.
+    #[cold]
+    fn fetch_rest<T: Sized32>(self, value: &mut T, user_size: usize) -> Result {
         if !(T::FIRST_SIZE..=MAX_SIZE).contains(&user_size) {
             return Err(EINVAL);
         }
         let known = user_size.min(size_of::<T>());
-        let mut reader = UserSlice::new(pointer, user_size).reader();
+        let mut reader = UserSlice::new(UserPtr::from_addr(self.0), user_size).reader();
         reader.skip(T::FIRST_SIZE)?;
         // SAFETY: `T` is valid for every bit pattern and has no padding by its trait; `known` is
         // at most its size; nothing else refers to `value`.
-        let bytes = unsafe { slice::from_raw_parts_mut((&raw mut self.value).cast::<u8>(), known) };
+        let bytes = unsafe { slice::from_raw_parts_mut((&raw mut *value).cast::<u8>(), known) };
         reader.read_slice(bytes.get_mut(T::FIRST_SIZE..).ok_or(EINVAL)?)?;
         let mut unknown = [0_u8; 64];
         while !reader.is_empty() {
@@ -227,37 +249,119 @@ impl<T: Sized32> Sized<T> {
                 return Err(E2BIG);
             }
         }
-        self.user_size = user_size;
         Ok(())
     }
 
-    /// Writes `value` back: as much as the caller knows; the size field stays the caller's. May sleep.
-    pub fn write_back(&self) -> Result {
-        let known = self.user_size.min(size_of::<T>());
-        let skip = size_of::<u32>();
-        let pointer = UserPtr::from_addr(self.arg.0).wrapping_byte_add(skip);
-        // SAFETY: `T` has no padding by its trait, so all its bytes are initialised; `known` is at
-        // most its size.
-        let bytes = unsafe { slice::from_raw_parts((&raw const self.value).cast::<u8>(), known) };
-        let bytes = bytes.get(skip..).ok_or(EINVAL)?;
-        if known != T::FIRST_SIZE {
-            return UserSlice::new(pointer, bytes.len())
-                .writer()
-                .write_slice(bytes);
-        }
-        // SAFETY: The bytes are readable for so many, which are those of the first version.
-        let left = unsafe {
-            bindings::_copy_to_user(
-                pointer.as_mut_ptr(),
-                bytes.as_ptr().cast(),
-                // As in `read`.
-                T::FIRST_SIZE.saturating_sub(size_of::<u32>()),
+    /// Writes what goes back to the caller, who knows `user_size` bytes; the size field stays the
+    /// caller's. `EFAULT`. May sleep.
+    #[inline(always)]
+    fn write<T: Sized32>(self, value: &T, user_size: usize) -> Result {
+        let (from, to) = T::OUT;
+        let start = (&raw const *value).cast::<u8>();
+        // SAFETY: `T` has no padding by its trait, so all its bytes are initialised; what goes back
+        // lies in the first version, and that in it, as is checked where they are declared.
+        unsafe {
+            to_user(
+                self.0.wrapping_add(from),
+                start.add(from),
+                to.wrapping_sub(from),
             )
-        };
-        match left {
-            0 => Ok(()),
-            _ => Err(EFAULT),
+        }?;
+        // What only later versions have.
+        let known = user_size.min(size_of::<T>());
+        match known.checked_sub(T::FIRST_SIZE) {
+            None | Some(0) => Ok(()),
+            // SAFETY: As above; `known` is at most the structure's size.
+            Some(more) => unsafe {
+                to_user(
+                    self.0.wrapping_add(T::FIRST_SIZE),
+                    start.add(T::FIRST_SIZE),
+                    more,
+                )
+            },
         }
+    }
+}
+
+impl<T: Sized32> Sized<T> {
+    /// Writes what goes back to the caller: see [`UserStruct::write_back`].
+    pub fn write_back(&self) -> Result {
+        self.arg.write(&self.value, self.user_size)
+    }
+}
+
+/// Place for a structure from user space, where each copy of it on its way would be felt.
+pub struct UserStruct<T> {
+    value: MaybeUninit<T>,
+    /// How much of it the caller knows; 0: nothing has been read.
+    user_size: usize,
+    arg: Arg,
+}
+
+impl<T: Sized32> UserStruct<T> {
+    /// There is nothing in it yet.
+    #[inline(always)]
+    pub const fn new(arg: Arg) -> Self {
+        UserStruct {
+            value: MaybeUninit::uninit(),
+            user_size: 0,
+            arg,
+        }
+    }
+
+    /// Reads the structure: see [`Arg::read`]. May sleep.
+    #[inline(always)]
+    pub fn fetch(&mut self) -> Result<&mut T> {
+        self.user_size = 0;
+        if size_of::<T>() > T::FIRST_SIZE {
+            self.value = MaybeUninit::zeroed();
+        }
+        // SAFETY: `value` is writable; what lies behind the first version is zero.
+        self.user_size = unsafe { self.arg.fetch(self.value.as_mut_ptr()) }?;
+        // SAFETY: All of it was read or is zero, and every bit pattern is a `T`.
+        Ok(unsafe { self.value.assume_init_mut() })
+    }
+
+    /// Writes what goes back to the caller; all other fields stay the caller's. `EFAULT`; `EINVAL`
+    /// where nothing was read. May sleep.
+    #[inline(always)]
+    pub fn write_back(&self) -> Result {
+        if self.user_size == 0 {
+            return Err(EINVAL);
+        }
+        // SAFETY: It was read.
+        self.arg
+            .write(unsafe { self.value.assume_init_ref() }, self.user_size)
+    }
+}
+
+/// Copies from user space. `EFAULT`. May sleep.
+///
+/// # Safety
+///
+/// `to` is writable for `length` bytes.
+#[inline(always)]
+unsafe fn from_user(to: *mut u8, address: usize, length: usize) -> Result {
+    let from = UserPtr::from_addr(address).as_const_ptr();
+    // SAFETY: By the safety requirements; any address of user space may be tried.
+    match unsafe { ffi::virgo_shim_from_user(to.cast(), from.cast(), length) } {
+        0 => Ok(()),
+        _ => Err(EFAULT),
+    }
+}
+
+/// Copies to user space. `EFAULT`. May sleep.
+///
+/// # Safety
+///
+/// `from` is readable for `length` bytes, which are initialised.
+#[inline(always)]
+unsafe fn to_user(address: usize, from: *const u8, length: usize) -> Result {
+    let to = UserPtr::from_addr(address).as_mut_ptr();
+    // SAFETY: By the safety requirements; any address of user space may be tried.
+    match unsafe { ffi::virgo_shim_to_user(to.cast(), from.cast(), length) } {
+        0 => Ok(()),
+        _ => Err(EFAULT),
     }
 }
 
@@ -312,18 +416,8 @@ impl<const N: usize> Room<N> {
             return Err(E2BIG);
         }
         let address = usize::try_from(address).map_err(|_| EFAULT)?;
-        // SAFETY: There is room for so many bytes, as was just seen: the check of the object that
-        // `copy_from_user()` makes has nothing to add.
-        let left = unsafe {
-            bindings::_copy_from_user(
-                self.bytes.as_mut_ptr().cast(),
-                UserPtr::from_addr(address).as_const_ptr(),
-                length,
-            )
-        };
-        if left != 0 {
-            return Err(EFAULT);
-        }
+        // SAFETY: There is room for so many bytes, as was just seen.
+        unsafe { from_user(self.bytes.as_mut_ptr().cast(), address, length) }?;
         self.length = length;
         Ok(())
     }
@@ -332,18 +426,8 @@ impl<const N: usize> Room<N> {
     #[inline]
     pub fn copy_out(&self, address: u64) -> Result {
         let address = usize::try_from(address).map_err(|_| EFAULT)?;
-        // SAFETY: So many bytes are initialised. As above.
-        let left = unsafe {
-            bindings::_copy_to_user(
-                UserPtr::from_addr(address).as_mut_ptr(),
-                self.bytes.as_ptr().cast(),
-                self.length,
-            )
-        };
-        match left {
-            0 => Ok(()),
-            _ => Err(EFAULT),
-        }
+        // SAFETY: So many bytes are initialised.
+        unsafe { to_user(address, self.bytes.as_ptr().cast(), self.length) }
     }
 }
 
@@ -398,17 +482,26 @@ pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
 /// Copies from user space. `EFAULT`. May sleep.
 pub fn copy_in(address: u64, bytes: &mut [u8]) -> Result {
     let address = usize::try_from(address).map_err(|_| EFAULT)?;
-    UserSlice::new(UserPtr::from_addr(address), bytes.len())
-        .reader()
-        .read_slice(bytes)
+    // SAFETY: The slice is writable for its length.
+    unsafe { from_user(bytes.as_mut_ptr(), address, bytes.len()) }
+}
+
+/// A copy of `length` bytes of user space. `EFAULT`; `ENOMEM`. May sleep.
+pub fn copied<A: Allocator>(address: u64, length: usize, flags: Flags) -> Result<Vec<u8, A>> {
+    let address = usize::try_from(address).map_err(|_| EFAULT)?;
+    let mut all = Vec::with_capacity(length, flags)?;
+    // SAFETY: There is room for so many bytes, by the line above.
+    unsafe { from_user(all.as_mut_ptr(), address, length) }?;
+    // SAFETY: So many were copied into the room.
+    unsafe { all.inc_len(length) };
+    Ok(all)
 }
 
 /// Copies to user space. `EFAULT`. May sleep.
 pub fn copy_out(address: u64, bytes: &[u8]) -> Result {
     let address = usize::try_from(address).map_err(|_| EFAULT)?;
-    UserSlice::new(UserPtr::from_addr(address), bytes.len())
-        .writer()
-        .write_slice(bytes)
+    // SAFETY: The slice is readable for its length.
+    unsafe { to_user(address, bytes.as_ptr(), bytes.len()) }
 }
 
 /// Where entry `index` of the list of `T` at `address` is in user space. `EFAULT`.

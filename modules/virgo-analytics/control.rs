@@ -29,7 +29,7 @@ use crate::{
         task::may_set_up,
         time::monotonic_ns,
         uapi::{
-            copy_in,
+            copied,
             copy_out,
             write_entry,
             Arg,
@@ -92,9 +92,7 @@ fn value_of(address: u64, length: u32) -> Result<KVVec<u8>> {
         return Err(E2BIG);
     }
     // CAST: u32 fits usize on 64-bit.
-    let mut text = KVVec::from_elem(0, length as usize, GFP_KERNEL)?;
-    copy_in(address, &mut text)?;
-    Ok(text)
+    copied(address, length as usize, GFP_KERNEL)
 }
 
 impl Control {

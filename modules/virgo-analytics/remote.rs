@@ -44,6 +44,7 @@ use crate::{
             DeadlineHandler,
             DeadlineWork, //
         },
+        zeroed::zeroed, //
     },
     proto::shared::{
         Entry,
@@ -260,8 +261,7 @@ impl Nodes {
     /// Sets a value on all nodes, or takes it back; the number of the change here, how many nodes have
     /// it, and how many there are. Those that do not answer get it later. Sleeps.
     pub(crate) fn set(&self, wish: &Wish<'_>, who: Who) -> Result<(u64, u32, u32), Refusal> {
-        let mut place: KVVec<u8> =
-            KVVec::from_elem(0, ENTRY_MAX, GFP_KERNEL).map_err(Error::from)?;
+        let mut place: KVVec<u8> = zeroed(ENTRY_MAX, GFP_KERNEL).map_err(Error::from)?;
         let settings = self.work.handler().engine.settings();
         let (version, length) = settings.share(wish, who, &mut place)?;
         let entry = place.get(..length).unwrap_or(&[]);
@@ -299,7 +299,7 @@ impl Nodes {
                 let first: [u8; 4] = input.try_into().map_err(|_| eproto())?;
                 let limit = output.limit().min(PAGE).saturating_sub(4);
                 let mut entries: KVVec<u8> = KVVec::new();
-                let mut place: KVVec<u8> = KVVec::from_elem(0, ENTRY_MAX, GFP_KERNEL)?;
+                let mut place: KVVec<u8> = zeroed(ENTRY_MAX, GFP_KERNEL)?;
                 let first = u32::from_le_bytes(first);
                 let next = engine.settings().each_shared(first, &mut place, |entry| {
                     if entries.len().saturating_add(entry.len()) > limit {

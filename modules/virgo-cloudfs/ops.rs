@@ -30,7 +30,8 @@ use crate::{
             Stat,
             Swift,
             SWIFT_OPEN, //
-        }, //
+        },
+        zeroed::zeroed, //
     },
     proto::p9::{
         self,
@@ -731,14 +732,14 @@ impl Call<'_> {
 
     fn readlink(&self, fid: u32) -> Result<Answer> {
         let fid = self.session.fid(fid)?;
-        let mut text = KVVec::from_elem(0, LINK_MAX, GFP_KERNEL)?;
+        let mut text: KVVec<u8> = zeroed(LINK_MAX, GFP_KERNEL)?;
         let length = fid.place.readlink(&mut text)?;
         let text = text.get(..length).ok_or(EINVAL)?;
         let whole = length.saturating_add(p9::HEADER + 2);
         if whole > self.session.msize() as usize {
             return Err(errno::emsgsize());
         }
-        let mut buffer: KVVec<u8> = KVVec::from_elem(0, whole, GFP_KERNEL)?;
+        let mut buffer: KVVec<u8> = zeroed(whole, GFP_KERNEL)?;
         let kind = kind::READLINK.saturating_add(1);
         let mut w = Writer::new(&mut buffer, kind, self.tag);
         w.string(text);
@@ -785,7 +786,7 @@ impl Call<'_> {
             }
         };
         let size = get(&mut [])?;
-        let mut value = KVVec::from_elem(0, size, GFP_KERNEL)?;
+        let mut value: KVVec<u8> = zeroed(size, GFP_KERNEL)?;
         if size > 0 {
             // It may have become shorter; longer is ERANGE.
             let length = get(&mut value)?;

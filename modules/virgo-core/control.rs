@@ -46,11 +46,13 @@ use crate::{
         },
         task::may_set_up,
         uapi::{
+            copied,
             copy_in,
             write_entry,
             Arg,
             Command, //
         },
+        zeroed::zeroed, //
     },
     proto::uapi::{
         self,
@@ -105,7 +107,7 @@ fn key_of(request: &uapi::NodesLoad) -> Result<Option<Key>> {
         return Err(ekeyrejected());
     }
     // CAST: u32 fits usize on 64-bit.
-    let mut bytes: KVVec<u8> = KVVec::from_elem(0, request.key_length as usize, GFP_KERNEL)?;
+    let mut bytes: KVVec<u8> = zeroed(request.key_length as usize, GFP_KERNEL)?;
     let key = copy_in(request.key, &mut bytes).and_then(|()| Key::new(&bytes));
     wipe(&mut bytes);
     key.map(Some)
@@ -156,8 +158,8 @@ impl ControlFile {
             // CAST: u32 fits usize on 64-bit.
             let count = value.count as usize;
             const SIZE: usize = size_of::<uapi::NodeAddress>();
-            let mut bytes: KVVec<u8> = KVVec::from_elem(0, count.saturating_mul(SIZE), GFP_KERNEL)?;
-            copy_in(value.nodes, &mut bytes)?;
+            let size = count.saturating_mul(SIZE);
+            let bytes: KVVec<u8> = copied(value.nodes, size, GFP_KERNEL)?;
             let mut nodes = KVec::with_capacity(count, GFP_KERNEL)?;
             for entry in bytes.chunks_exact(SIZE) {
                 nodes.push(
@@ -286,8 +288,7 @@ impl ControlFile {
                 return Err(EINVAL);
             }
             // CAST: u32 fits usize on 64-bit.
-            let mut key: KVVec<u8> = KVVec::from_elem(0, value.key_length as usize, GFP_KERNEL)?;
-            copy_in(value.key, &mut key)?;
+            let key: KVVec<u8> = copied(value.key, value.key_length as usize, GFP_KERNEL)?;
             cluster.owner(&key)
         } else {
             let policy = Policy::from_numbers(value.policy, value.node).ok_or(EINVAL)?;

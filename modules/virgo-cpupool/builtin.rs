@@ -25,6 +25,7 @@ use crate::{
             Running, //
         },
         service::RemoteReply,
+        zeroed::zeroed, //
     },
     logic::primes,
 };
@@ -51,7 +52,7 @@ fn no_input(input: &[u8]) -> Result {
 /// The text of a small file of the kernel's, without the end of its last line.
 fn tell(folder: &CStr, name: &CStr, output: &mut RemoteReply) -> Result {
     let file = OwnedFile::open_in(folder, name, Access::Read, 0)?;
-    let mut text: KVVec<u8> = KVVec::from_elem(0, TEXT, GFP_KERNEL)?;
+    let mut text: KVVec<u8> = zeroed(TEXT, GFP_KERNEL)?;
     let length = file.read_at(&mut text, 0)?;
     let text = text.get(..length).unwrap_or(&[]);
     output.push(text.strip_suffix(b"\n").unwrap_or(text))
@@ -130,8 +131,8 @@ impl Function for Primes {
     fn run(&self, input: &[u8], output: &mut RemoteReply, call: &Running<'_>) -> Result {
         let bound = number(input)?;
         let room = primes::divisors(bound).ok_or(ERANGE)?;
-        let mut room: KVVec<u32> = KVVec::from_elem(0, room, GFP_KERNEL)?;
-        let mut window: KVVec<u8> = KVVec::from_elem(0, WINDOW, GFP_KERNEL)?;
+        let mut room: KVVec<u32> = zeroed(room, GFP_KERNEL)?;
+        let mut window: KVVec<u8> = zeroed(WINDOW, GFP_KERNEL)?;
         let mut count = primes::Count::new(bound, &mut room, &mut window).ok_or(ERANGE)?;
         let found = loop {
             if let Some(found) = count.advance() {

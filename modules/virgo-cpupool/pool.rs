@@ -28,12 +28,14 @@ use crate::{
         time::monotonic_ns,
         uapi::{
             bytes_of,
+            copied,
             copy_in,
             copy_out,
             read_entry,
             Arg,
             Command, //
         },
+        zeroed::zeroed, //
     },
     programs::{
         Programs,
@@ -198,8 +200,7 @@ impl Pool {
         if !is_name(name) {
             return Err(EINVAL);
         }
-        let mut input: KVVec<u8> = KVVec::from_elem(0, input_len, GFP_KERNEL)?;
-        copy_in(value.input, &mut input)?;
+        let input: KVVec<u8> = copied(value.input, input_len, GFP_KERNEL)?;
         let timeout_ms = match value.timeout_ms {
             0 => TIMEOUT_MS,
             ms => ms.min(MAX_TIMEOUT_MS),
@@ -297,7 +298,7 @@ impl Pool {
             memory: value.memory,
             output: value.output,
         };
-        let mut message: KVVec<u8> = KVVec::from_elem(0, length, GFP_KERNEL)?;
+        let mut message: KVVec<u8> = zeroed(length, GFP_KERNEL)?;
         let (header, rest) = message
             .split_first_chunk_mut::<START_HEADER>()
             .ok_or(EINVAL)?;

@@ -62,6 +62,7 @@ use crate::{
             DeadlineWork,
             OwnedQueue, //
         },
+        zeroed::zeroed, //
     },
     proto::{
         program::{
@@ -511,11 +512,7 @@ impl Programs {
             GFP_KERNEL,
         )?;
         let watch = KBox::pin_init(
-            DeadlineWork::new(
-                c"virgo_programs",
-                kernel::static_lock_class!(),
-                shared,
-            ),
+            DeadlineWork::new(c"virgo_programs", kernel::static_lock_class!(), shared),
             GFP_KERNEL,
         )?;
         // Each run has a worker while it lasts.
@@ -536,7 +533,11 @@ impl Programs {
             return Err(EINVAL);
         }
         let mut setup = self.shared().setup.lock();
-        if let Some(known) = setup.lent.iter_mut().find(|known| known.uid() == lent.uid()) {
+        if let Some(known) = setup
+            .lent
+            .iter_mut()
+            .find(|known| known.uid() == lent.uid())
+        {
             *known = lent;
             return Ok(());
         }
@@ -615,10 +616,8 @@ impl Programs {
                 }
             }
         } else {
-            let runs = |slot: &Arc<Slot>| {
-                slot.run()
-                    .is_some_and(|run| run.state().phase == RUNNING)
-            };
+            let runs =
+                |slot: &Arc<Slot>| slot.run().is_some_and(|run| run.state().phase == RUNNING);
             if setup.slots.iter().any(runs) {
                 return Err(EBUSY);
             }
@@ -830,8 +829,7 @@ impl Programs {
         let wait_ns = u64::from(follow.wait_ms).saturating_mul(1_000_000);
         let until = monotonic_ns().saturating_add(wait_ns);
         // Relaxed: the watch looks again.
-        run.lease_ns
-            .store(until.saturating_add(LEASE_NS), Relaxed);
+        run.lease_ns.store(until.saturating_add(LEASE_NS), Relaxed);
         let mut nap = 1;
         let (state, (out, err)) = loop {
             let mut state = run.state.lock();
@@ -847,18 +845,17 @@ impl Programs {
             nap = nap.saturating_mul(2).min(LOOK_MS.into());
             // CAST: at most LOOK_MS.
             let jiffies = msecs_to_jiffies(left as u32).max(1);
-            let woken = run
-                .ended
-                .wait_interruptible_timeout(&mut state, jiffies);
-            if matches!(
-                woken,
-                kernel::sync::CondVarTimeoutResult::Signal { .. }
-            ) {
+            let woken = run.ended.wait_interruptible_timeout(&mut state, jiffies);
+            if matches!(woken, kernel::sync::CondVarTimeoutResult::Signal { .. }) {
                 return Err(EINTR);
             }
         };
         // CAST: u32 fits u64.
-        let room = output.limit().saturating_sub(PROGRESS).checked_div(2).unwrap_or(0);
+        let room = output
+            .limit()
+            .saturating_sub(PROGRESS)
+            .checked_div(2)
+            .unwrap_or(0);
         let limit = u64::from(follow.limit).min(room as u64);
         let new = |length: u64, at: u64| length.saturating_sub(at).min(limit);
         let (out_new, err_new) = (new(out, follow.out_at), new(err, follow.err_at));
@@ -892,7 +889,7 @@ impl Programs {
             if length == 0 {
                 continue;
             }
-            let mut piece: KVVec<u8> = KVVec::from_elem(0, length, GFP_KERNEL)?;
+            let mut piece: KVVec<u8> = zeroed(length, GFP_KERNEL)?;
             // A program that makes its own output shorter gets zeros in it.
             file.read_at(&mut piece, at)?;
             output.push(&piece)?;
@@ -929,10 +926,13 @@ impl Drop for Programs {
         self.look_at(monotonic_ns().saturating_add(AGAIN_NS));
         // While the watch still looks.
         loop {
-            let busy = self.shared().setup.lock().slots.iter().any(|slot| {
-                slot.run()
-                    .is_some_and(|run| run.state().phase == RUNNING)
-            });
+            let busy = self
+                .shared()
+                .setup
+                .lock()
+                .slots
+                .iter()
+                .any(|slot| slot.run().is_some_and(|run| run.state().phase == RUNNING));
             if !busy {
                 return;
             }

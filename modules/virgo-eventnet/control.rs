@@ -44,11 +44,12 @@ use crate::{
         },
         task::may_administer,
         uapi::{
-            copy_in,
+            copied,
             copy_out,
             Arg,
             Command, //
-        }, //
+        },
+        zeroed::zeroed, //
     },
     proto::{
         eventnet::{
@@ -91,8 +92,7 @@ impl Control {
         if length > MESSAGE_MAX {
             return Err(emsgsize());
         }
-        let mut text: KVVec<u8> = KVVec::from_elem(0, length, GFP_KERNEL)?;
-        copy_in(value.message, &mut text)?;
+        let text: KVVec<u8> = copied(value.message, length, GFP_KERNEL)?;
         if parse(&text).is_err() {
             self.core.net.counts.refused.add(1);
             return Err(EINVAL);
@@ -123,7 +123,7 @@ impl Control {
         // CAST: u32 fits usize on 64-bit, and what is not more than a usize fits one.
         let room = (value.capacity as usize).min(READ_MAX);
         let length = left.min(room as u64) as usize;
-        let mut bytes: KVVec<u8> = KVVec::from_elem(0, length, GFP_KERNEL)?;
+        let mut bytes: KVVec<u8> = zeroed(length, GFP_KERNEL)?;
         let got = self.core.net.file.read_at(&mut bytes, value.position)?;
         copy_out(value.buffer, bytes.get(..got).ok_or(EINVAL)?)?;
         // CAST: at most `READ_MAX`.

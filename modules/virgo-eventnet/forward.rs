@@ -36,7 +36,8 @@ use crate::{
         workqueue::{
             DeadlineHandler,
             DeadlineWork, //
-        }, //
+        },
+        zeroed::zeroed, //
     },
     net::Net,
     proto::eventlog::{
@@ -128,7 +129,7 @@ impl Forward {
         let (mut position, mut number, mut count) = (place.position, place.number, 0_u64);
         if let Some(has) = place.has {
             let buffer = &mut place.buffer;
-            let mut record_bytes: KVVec<u8> = KVVec::from_elem(0, RECORD_MAX, GFP_KERNEL)?;
+            let mut record_bytes: KVVec<u8> = zeroed(RECORD_MAX, GFP_KERNEL)?;
             let (_, last, _) = scan(&self.net.file, position, end, number, |record, at| {
                 position = at;
                 let own = record.origin == 0 && !matches!(record.content, Content::Open { .. });

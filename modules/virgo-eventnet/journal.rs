@@ -21,7 +21,8 @@ use crate::{
             OwnedFile, //
         },
         random::random_u64,
-        vfs::Place, //
+        vfs::Place,
+        zeroed::zeroed, //
     },
     proto::eventlog::{
         encode,
@@ -92,7 +93,7 @@ pub(crate) fn scan(
     last: u64,
     mut each: impl FnMut(&Record<'_>, u64) -> Result<bool>,
 ) -> Result<(u64, u64, u64)> {
-    let mut piece: KVVec<u8> = KVVec::from_elem(0, PIECE, GFP_KERNEL)?;
+    let mut piece: KVVec<u8> = zeroed(PIECE, GFP_KERNEL)?;
     let (mut at, mut good, mut last, mut damaged) = (from, from, last, 0_u64);
     while at < to {
         // CAST: at most `PIECE`.
@@ -280,7 +281,7 @@ impl Journal {
         let written = match encode(&record, crc32c_after, &mut room) {
             Some(size) => room.get(..size),
             None => {
-                long = KVVec::from_elem(0, RECORD_MAX, GFP_KERNEL)?;
+                long = zeroed(RECORD_MAX, GFP_KERNEL)?;
                 let size = encode(&record, crc32c_after, &mut long).ok_or(EINVAL)?;
                 long.get(..size)
             }

@@ -33,7 +33,8 @@ use crate::{
             OwnedFile, //
         },
         random::random_u64,
-        vfs::Place, //
+        vfs::Place,
+        zeroed::zeroed, //
     },
     logic::siphash::{
         siphash13,
@@ -145,7 +146,7 @@ impl Names {
                 k0: random_u64(),
                 k1: random_u64(),
             },
-            table: KVVec::from_elem(0, 1024, GFP_KERNEL)?,
+            table: zeroed(1024, GFP_KERNEL)?,
             count: 0,
             // CAST: u32 fits usize on 64-bit.
             most: most as usize,
@@ -188,7 +189,7 @@ impl Names {
         }
         if self.count.saturating_mul(2) >= self.table.len() {
             let size = self.table.len().saturating_mul(2);
-            let mut table = KVVec::from_elem(0, size, GFP_KERNEL)?;
+            let mut table: KVVec<u64> = zeroed(size, GFP_KERNEL)?;
             for hash in self.table.iter().filter(|hash| **hash != 0) {
                 let at = Self::place(&table, *hash);
                 if let Some(place) = table.get_mut(at) {
@@ -240,7 +241,7 @@ impl Batch {
     fn new() -> Result<Self> {
         Ok(Batch {
             entries: KVVec::with_capacity(BATCH, GFP_KERNEL)?,
-            table: KVVec::from_elem(0, TABLE, GFP_KERNEL)?,
+            table: zeroed(TABLE, GFP_KERNEL)?,
             edges: KVVec::new(),
             extends: false,
             bytes: 0,
@@ -635,7 +636,7 @@ impl Render {
             entry.found.set(true);
             Some(entry.more())
         };
-        let mut block: KVVec<u8> = KVVec::from_elem(0, BLOCK, GFP_KERNEL)?;
+        let mut block: KVVec<u8> = zeroed(BLOCK, GFP_KERNEL)?;
         let mut at = 0;
         while at < self.cursor.vertices {
             let left = self.cursor.vertices.saturating_sub(at);

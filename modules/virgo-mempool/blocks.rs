@@ -35,7 +35,8 @@ use crate::{
         random::random_u32,
         service::Module,
         spinlock::BhSpinLock,
-        time::monotonic_ns, //
+        time::monotonic_ns,
+        zeroed::zeroed, //
     },
     new_bh_spinlock,
     proto::uapi::{
@@ -402,7 +403,7 @@ impl Blocks {
         let body = if stripes.is_some() {
             Body::Small(KVVec::new())
         } else if length <= SMALL_MAX {
-            Body::Small(KVVec::from_elem(0, length, flags | __GFP_NOWARN)?)
+            Body::Small(zeroed(length, flags | __GFP_NOWARN)?)
         } else {
             Body::Pages(PageVec::new(length, flags)?)
         };

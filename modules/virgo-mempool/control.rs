@@ -30,15 +30,17 @@ use crate::{
         time::monotonic_ns,
         uapi::{
             bytes_of,
+            copied,
             copy_in,
             copy_out,
             write_entry,
             Arg,
             Command,
             Room,
-            Sized, //
+            UserStruct, //
         },
         workqueue::DeadlineWork,
+        zeroed::zeroed, //
     },
     logic::kv::{
         Mode,
@@ -272,11 +274,11 @@ impl Pool {
         }
         let total = length.min(left);
         let mut small = [0; 256];
-        let mut large;
+        let mut large: KVVec<u8>;
         let bounce: &mut [u8] = if total <= small.len() {
             &mut small
         } else {
-            large = KVVec::from_elem(0, total.min(target.step()), GFP_KERNEL)?;
+            large = zeroed(total.min(target.step()), GFP_KERNEL)?;
             &mut large
         };
         let mut done = 0usize;
@@ -381,9 +383,8 @@ impl Pool {
     // ----------------------------------------------------- named values
 
     fn put(&self, arg: Arg) -> Result<isize> {
-        let mut request = Sized::<MemPut>::empty(arg);
-        request.fetch()?;
-        let value = &mut request.value;
+        let mut request = UserStruct::<MemPut>::new(arg);
+        let value = request.fetch()?;
         if value.reserved0 != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
         }
@@ -400,13 +401,12 @@ impl Pool {
             return Err(EFBIG);
         }
         let mut small = Room::<SMALL>::new();
-        let mut large;
+        let large: KVVec<u8>;
         let bytes: &[u8] = if length <= SMALL {
             small.copy_in(value.value, length)?;
             small.get()
         } else {
-            large = KVVec::from_elem(0, length, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
-            copy_in(value.value, &mut large)?;
+            large = copied(value.value, length, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
             &large
         };
         if let Some(node) = route {
@@ -435,9 +435,8 @@ impl Pool {
     }
 
     fn take(&self, arg: Arg) -> Result<isize> {
-        let mut request = Sized::<MemTake>::empty(arg);
-        request.fetch()?;
-        let value = &mut request.value;
+        let mut request = UserStruct::<MemTake>::new(arg);
+        let value = request.fetch()?;
         let touch = value.flags & uapi::MEM_F_TOUCH != 0;
         if value.reserved0 != 0 || value.reserved != [0; 2] || (!touch && value.exptime != 0) {
             return Err(EINVAL);
@@ -473,18 +472,20 @@ impl Pool {
         }
         value.node = self.node();
         let mut small = Room::<SMALL>::new();
-        let mut large: KVVec<u8> = KVVec::new();
+        // Not a vector without memory: to drop one costs a call of the allocator.
+        let mut large: Option<KVVec<u8>> = None;
         loop {
             let mut whole = true;
             let got = self.store.get_with(key.get(), exp, capacity, |bytes| {
-                whole = if large.is_empty() {
-                    small.fill(bytes)
-                } else {
-                    // There is room for the length that it had; there may be more now.
-                    large.truncate(bytes.len());
-                    large.len() == bytes.len() && {
-                        large.copy_from_slice(bytes);
-                        true
+                whole = match &mut large {
+                    None => small.fill(bytes),
+                    Some(large) => {
+                        // There is room for the length that it had; there may be more now.
+                        large.truncate(bytes.len());
+                        large.len() == bytes.len() && {
+                            large.copy_from_slice(bytes);
+                            true
+                        }
                     }
                 };
             });
@@ -502,12 +503,12 @@ impl Pool {
             if let Some(big) = got.large {
                 copy_out(value.value, crate::logic::kv::Large::bytes(&big))?;
             } else if !whole {
-                large = KVVec::from_elem(0, length, GFP_KERNEL)?;
+                large = Some(zeroed(length, GFP_KERNEL)?);
                 continue;
-            } else if large.is_empty() {
-                small.copy_out(value.value)?;
+            } else if let Some(large) = &large {
+                copy_out(value.value, large)?;
             } else {
-                copy_out(value.value, &large)?;
+                small.copy_out(value.value)?;
             }
             request.write_back()?;
             return Ok(0);

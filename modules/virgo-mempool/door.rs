@@ -37,6 +37,7 @@ use crate::{
             Stats,
             Turn, //
         },
+        zeroed::zeroed, //
     },
     logic::kv::Mode,
     meta,
@@ -625,7 +626,7 @@ impl Words<'_> {
         let offset = usize::try_from(offset).map_err(|_| ERANGE)?;
         let left = block.length().checked_sub(offset).ok_or(ERANGE)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(left);
-        let mut bytes = KVVec::from_elem(0, length, GFP_KERNEL | __GFP_NOWARN)?;
+        let mut bytes: KVVec<u8> = zeroed(length, GFP_KERNEL | __GFP_NOWARN)?;
         block.read(offset, &mut bytes)?;
         Ok(bytes)
     }

@@ -21,7 +21,10 @@ use kernel::{
 };
 
 use crate::{
-    lib::listener::Bytes,
+    lib::{
+        listener::Bytes,
+        zeroed::zeroed, //
+    },
     logic::kv::{
         Large,
         Meta,
@@ -133,7 +136,7 @@ pub(crate) struct Segment(KVVec<u8>);
 
 impl Segment {
     pub(crate) fn new(flags: Flags) -> Result<Self> {
-        Ok(Segment(KVVec::from_elem(0, SEGMENT, flags | __GFP_NOWARN)?))
+        Ok(Segment(zeroed(SEGMENT, flags | __GFP_NOWARN)?))
     }
 }
 
@@ -143,6 +146,13 @@ pub(crate) const SEGMENT_COST: u64 =
     (SEGMENT + size_of::<Meta>() + size_of::<Option<KVVec<u8>>>()) as u64;
 // CAST: small.
 const PIECE_COST: u64 = (PIECE * size_of::<u32>()) as u64;
+
+/// A piece of the table, all of it empty.
+fn empty_piece(flags: Flags) -> Result<KVVec<u32>> {
+    let mut piece: KVVec<u32> = zeroed(PIECE, flags)?;
+    piece.fill(u32::MAX);
+    Ok(piece)
+}
 
 /// The memory of one shard.
 pub(crate) struct Memory {
@@ -159,7 +169,7 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(held: Arc<Held>, shares: Arc<Shares>) -> Result<Self> {
         let mut table = KVVec::new();
-        table.push(KVVec::from_elem(u32::MAX, PIECE, GFP_KERNEL)?, GFP_KERNEL)?;
+        table.push(empty_piece(GFP_KERNEL)?, GFP_KERNEL)?;
         static_assert!(BUCKETS_MIN as usize <= PIECE);
         held.add(PIECE_COST);
         Ok(Memory {
@@ -296,7 +306,7 @@ impl Space for Memory {
         if !self.held.fits(PIECE_COST) {
             return false;
         }
-        let piece = KVVec::from_elem(u32::MAX, PIECE, without_sleep());
+        let piece = empty_piece(without_sleep());
         let added = piece.is_ok_and(|piece| self.table.push(piece, without_sleep()).is_ok());
         if added {
             self.held.add(PIECE_COST);

@@ -30,6 +30,7 @@ use crate::{
             RemoteReply,
             WORDS, //
         },
+        zeroed::zeroed, //
     },
     logic::kv::{
         Large,
@@ -644,7 +645,7 @@ pub(crate) fn serve(pool: &Pool, operation: u32, input: &[u8], output: &mut Remo
             if length > output.limit() {
                 return Err(compat::emsgsize());
             }
-            let mut bytes = KVVec::from_elem(0, length, GFP_KERNEL | __GFP_NOWARN)?;
+            let mut bytes: KVVec<u8> = zeroed(length, GFP_KERNEL | __GFP_NOWARN)?;
             block.read(offset, &mut bytes)?;
             output.set(bytes)
         }
@@ -689,7 +690,7 @@ pub(crate) fn serve(pool: &Pool, operation: u32, input: &[u8], output: &mut Remo
                 return push_got(&got, &small, capacity, output);
             }
             // Longer than a small one, shorter than a big one; it may have changed since.
-            let mut room = KVVec::from_elem(0, 8192, GFP_KERNEL)?;
+            let mut room: KVVec<u8> = zeroed(8192, GFP_KERNEL)?;
             let got = store.get_into(key, None, &mut room, capacity);
             push_got(&got.ok_or(ENOENT)?, &room, capacity, output)
         }

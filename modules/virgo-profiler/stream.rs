@@ -12,21 +12,24 @@ use core::mem;
 use kernel::{
     alloc::{
         flags::{
-            __GFP_NOWARN, //
             GFP_NOWAIT,
+            __GFP_NOWARN, //
         },
         Flags, //
     },
     prelude::*, //
 };
 
-use crate::proto::trace::{
-    whole,
-    Encoder,
-    Fault,
-    Record,
-    RECORD_MAX,
-    SMALL_MAX, //
+use crate::{
+    lib::zeroed::zeroed,
+    proto::trace::{
+        whole,
+        Encoder,
+        Fault,
+        Record,
+        RECORD_MAX,
+        SMALL_MAX, //
+    },
 };
 
 /// Bytes in a chunk.
@@ -70,7 +73,7 @@ impl Chunk {
 
     fn new(flags: Flags) -> Result<Self> {
         Ok(Chunk {
-            bytes: KVec::from_elem(0, CHUNK, flags)?,
+            bytes: zeroed(CHUNK, flags)?,
             used: 0,
         })
     }
@@ -255,7 +258,10 @@ impl Queue {
     fn fault_anew(&mut self, fault: &Fault) -> Put {
         if let Some(put) = self.prepare(SMALL_MAX, false) {
             // Not by `Encoder::fault`, whose code would be put in here once more.
-            if let Some(length) = self.encoder.encode(&Record::Fault(*fault), self.last.rest()) {
+            if let Some(length) = self
+                .encoder
+                .encode(&Record::Fault(*fault), self.last.rest())
+            {
                 self.last.used = self.last.used.wrapping_add(length);
                 return put;
             }

@@ -14,7 +14,8 @@ use virgo_tests::device::Device;
 use virgo_tests::module;
 use virgo_tests::script;
 use virgo_tests::sys::{
-    self, Errno, Mapping, Res, EACCES, EAGAIN, EEXIST, EFAULT, EINVAL, ENODEV, ENOENT, EPERM,
+    self, Area, Errno, Mapping, Res, EACCES, EAGAIN, EEXIST, EFAULT, EINVAL, ENODEV, ENOENT, EPERM,
+    PAGE,
 };
 
 use crate::net::{pool, Client, MODULE};
@@ -876,4 +877,49 @@ fn values_for_other_modules() {
     assert_eq!(ask(10, "other"), (missing, none(10)));
     let outcome = script::run("rmmod", &[NAME]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
+}
+
+/// Values of every length that is copied by words, and some more, up to the last byte that is
+/// mapped, and a byte too far.
+#[test]
+fn values_at_the_end_of_memory() {
+    let _pool = pool("");
+    let device = Device::control();
+    let mut area = Area::new(2);
+    area.protect(1, libc::PROT_NONE);
+    let pattern: Vec<u8> = (0..PAGE).map(|n| (n % 251) as u8 + 1).collect();
+    let mut other = vec![0; PAGE];
+    for length in (0..=530).chain([PAGE - 1, PAGE]) {
+        let value = &pattern[PAGE - length..];
+        area.write(0, &pattern);
+        let at = area.address(PAGE - length) as u64;
+        let mut request = good_put(b"edge", b"");
+        (request.value, request.value_len) = (at, length as u32);
+        put(&device, request).unwrap_or_else(|error| panic!("put {length}: {error:?}"));
+        let (got, _) = take(&device, b"edge", PAGE).expect("what was put");
+        assert_eq!(got, value, "{length} bytes were put");
+        // And out again, to the same place.
+        area.write(0, &other);
+        let mut fetch = sized!(MemTake {
+            key: address(b"edge"),
+            key_len: 4,
+            value: at,
+            capacity: length as u32,
+        });
+        sys::ioctl(&device, uapi::MEM_IOC_TAKE, &mut fetch).expect("room for it");
+        assert_eq!(fetch.value_len as usize, length);
+        other[PAGE - length..].copy_from_slice(value);
+        assert_eq!(area.read(0, PAGE), other, "{length} bytes were taken");
+        other.fill(0);
+        if length > 0 {
+            request.value = at + 1;
+            // What it told is not what it may be asked.
+            (fetch.value, fetch.exptime) = (at + 1, 0);
+            assert_eq!(put(&device, request), Err(EFAULT), "{length}");
+            let told = sys::ioctl(&device, uapi::MEM_IOC_TAKE, &mut fetch);
+            assert_eq!(told, Err(EFAULT), "{length}");
+            let (got, _) = take(&device, b"edge", PAGE).expect("what was there before");
+            assert_eq!(got, value, "{length}");
+        }
+    }
 }
