@@ -22,10 +22,12 @@ use crate::{
         },
         task::may_administer,
         uapi::{
-            copy_in,
+            copied,
             copy_out,
             Arg,
-            Command, //
+            Command,
+            Room,
+            UserStruct, //
         },
     },
     log::Policy,
@@ -110,6 +112,52 @@ fn name_of(name: &QueueName) -> Result<&[u8]> {
     valid_name(name).then_some(name).ok_or(EINVAL)
 }
 
+/// What is told of a request that was taken.
+#[derive(Default)]
+struct Taken {
+    id: u64,
+    length: u32,
+    pri: u32,
+    ttr: u32,
+    reserves: u32,
+}
+
+/// The bytes of a request on their way to user space, which cannot be written with the mutex held.
+struct Body {
+    small: Room<SMALL>,
+    large: Option<KVVec<u8>>,
+}
+
+/// So many bytes need no memory of their own.
+const SMALL: usize = 512;
+
+impl Body {
+    fn new() -> Self {
+        Body {
+            small: Room::new(),
+            large: None,
+        }
+    }
+
+    /// `ENOMEM`. May sleep.
+    fn fill(&mut self, bytes: &[u8]) -> Result {
+        if !self.small.fill(bytes) {
+            let mut large = KVVec::with_capacity(bytes.len(), GFP_KERNEL)?;
+            large.extend_from_slice(bytes, GFP_KERNEL)?;
+            self.large = Some(large);
+        }
+        Ok(())
+    }
+
+    /// `EFAULT`. May sleep.
+    fn copy_out(&self, address: u64) -> Result {
+        match &self.large {
+            Some(large) => copy_out(address, large),
+            None => self.small.copy_out(address),
+        }
+    }
+}
+
 impl Control {
     /// The doors of a queue. `ENOMEM`.
     pub(crate) fn new(core: Arc<Core>) -> Result<Self> {
@@ -165,8 +213,8 @@ impl Control {
     }
 
     fn put(&self, arg: Arg) -> Result<isize> {
-        let mut request = arg.read::<QueuePut>()?;
-        let value = &mut request.value;
+        let mut request = UserStruct::<QueuePut>::new(arg);
+        let value = request.fetch()?;
         if value.flags != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
         }
@@ -175,20 +223,20 @@ impl Control {
             return Err(E2BIG);
         }
         // CAST: u32 fits usize on 64-bit.
-        let mut body = KVVec::from_elem(0, value.length as usize, GFP_KERNEL)?;
-        copy_in(value.body, &mut body)?;
+        let body = copied(value.body, value.length as usize, GFP_KERNEL)?;
         value.id = self.put_body(name, (value.pri, value.delay, value.ttr), body)?;
         request.write_back()?;
         Ok(0)
     }
 
-    /// Takes a request into `text`; the rest of what there is to tell goes into `value`.
+    /// Takes a request: its bytes, and what there is to tell of it. With `EMSGSIZE` its length.
     fn take_into(
         &self,
         worker: u32,
-        value: &mut QueueTake,
+        value: &QueueTake,
         name: &[u8],
-        body: &mut Text,
+        taken: &mut Taken,
+        body: &mut Body,
     ) -> Result {
         let mut held = self.core.hold();
         if held.file_waits(worker).is_some() {
@@ -211,7 +259,7 @@ impl Control {
             Some(index) => {
                 let length = held.jobs.get(index).map_or(0, |job| job.body.len());
                 if length > capacity {
-                    value.length = u32::try_from(length).unwrap_or(u32::MAX);
+                    taken.length = u32::try_from(length).unwrap_or(u32::MAX);
                     return Err(emsgsize());
                 }
                 let now = held.now();
@@ -256,17 +304,17 @@ impl Control {
         let index = held.own(worker, id).ok_or(EAGAIN)?;
         let length = held.jobs.get(index).map_or(0, |job| job.body.len());
         if length > capacity {
-            value.length = u32::try_from(length).unwrap_or(u32::MAX);
+            taken.length = u32::try_from(length).unwrap_or(u32::MAX);
             held.back(index);
             return Err(emsgsize());
         }
         if let Some(job) = held.jobs.get(index) {
-            value.id = job.id;
-            value.pri = job.pri;
-            value.ttr = job.ttr;
-            value.reserves = job.counts.reserves;
-            value.length = u32::try_from(length).unwrap_or(u32::MAX);
-            if let Err(error) = body.push(&job.body) {
+            taken.id = job.id;
+            taken.pri = job.pri;
+            taken.ttr = job.ttr;
+            taken.reserves = job.counts.reserves;
+            taken.length = u32::try_from(length).unwrap_or(u32::MAX);
+            if let Err(error) = body.fill(&job.body) {
                 held.back(index);
                 return Err(error);
             }
@@ -275,37 +323,46 @@ impl Control {
     }
 
     fn take(&self, arg: Arg, worker: u32) -> Result<isize> {
-        let mut request = arg.read::<QueueTake>()?;
-        let value = &mut request.value;
+        let mut request = UserStruct::<QueueTake>::new(arg);
+        let value = request.fetch()?;
         if value.flags & !uapi::QUEUE_TAKE_ID != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
         }
         if worker == self.worker && value.timeout_ms != 0 {
             return Err(EINVAL);
         }
-        let tube = value.tube;
-        let name = name_of(&tube)?;
-        let mut body = Text::default();
-        let taken = self.take_into(worker, value, name, &mut body);
-        if let Err(error) = taken {
+        let name = name_of(&value.tube)?;
+        let mut body = Body::new();
+        let mut taken = Taken {
+            length: value.length,
+            ..Taken::default()
+        };
+        let result = self.take_into(worker, value, name, &mut taken, &mut body);
+        value.length = taken.length;
+        if let Err(error) = result {
             if error == emsgsize() {
                 request.write_back()?;
             }
             return Err(error);
         }
-        let id = request.value.id;
-        let told = copy_out(request.value.body, body.bytes()).and_then(|()| request.write_back());
+        value.id = taken.id;
+        value.pri = taken.pri;
+        value.ttr = taken.ttr;
+        value.reserves = taken.reserves;
+        let told = body
+            .copy_out(value.body)
+            .and_then(|()| request.write_back());
         if let Err(error) = told {
             // The caller does not learn of it, so it is not the caller's.
-            self.core.hold().back_by_id(id);
+            self.core.hold().back_by_id(taken.id);
             return Err(error);
         }
         Ok(0)
     }
 
     fn done(&self, arg: Arg, worker: u32) -> Result<isize> {
-        let request = arg.read::<QueueDone>()?;
-        let value = &request.value;
+        let mut request = UserStruct::<QueueDone>::new(arg);
+        let value = request.fetch()?;
         if value.flags != 0 || value.reserved0 != 0 || value.reserved != [0; 2] {
             return Err(EINVAL);
         }
@@ -413,7 +470,7 @@ impl Control {
         }
         let wanted = value.tube;
         let wanted = wanted.name().ok_or(EINVAL)?;
-        let held = self.core.hold();
+        let mut held = self.core.hold();
         if wanted.is_empty() {
             let t = &held.totals;
             value.ready = t.ready;
@@ -536,13 +593,12 @@ impl Control {
             }
             // CAST: u32 fits usize on 64-bit.
             let length = value.length as usize;
-            let mut settings = TubeSettings {
+            let settings = TubeSettings {
                 limit: value.limit,
                 tries: value.tries,
                 keep: value.keep,
-                copies: KVec::from_elem(0, length, GFP_KERNEL)?,
+                copies: copied(value.copies, length, GFP_KERNEL)?,
             };
-            copy_in(value.copies, &mut settings.copies)?;
             settings.check(name)?;
             let mut held = self.core.hold();
             if settings.keep != uapi::QUEUE_KEEP_DEFAULT && held.log.is_none() {
@@ -558,7 +614,7 @@ impl Control {
         }
         let mut copies = Text::default();
         {
-            let held = self.core.hold();
+            let mut held = self.core.hold();
             let tube = held.tube(name).and_then(|tube| held.tubes.get(tube));
             let settings = &tube.ok_or(ENOENT)?.settings;
             value.limit = settings.limit;
@@ -584,8 +640,7 @@ impl Control {
             return Err(E2BIG);
         }
         // CAST: u32 fits usize on 64-bit.
-        let mut body = KVVec::from_elem(0, value.length as usize, GFP_KERNEL)?;
-        copy_in(value.body, &mut body)?;
+        let body = copied(value.body, value.length as usize, GFP_KERNEL)?;
         let mut held = self.core.hold();
         held.own(worker, value.id).ok_or(ENOENT)?;
         held.answered(value.id, body, Meaning::Bytes)?;

@@ -34,6 +34,7 @@ use crate::{
             DeadlineHandler,
             DeadlineWork, //
         },
+        zeroed::zeroed, //
     },
     proto::qlog::{
         encode,
@@ -877,7 +878,7 @@ impl Old {
     fn read(settings: &Settings, file: u32) -> Result<Old> {
         let open = OwnedFile::open_in(&settings.folder, &name_of(file)?, Access::Read, 0)?;
         let size = usize::try_from(open.size()?.min(1 << 30))?;
-        let mut data = KVVec::from_elem(0, size, GFP_KERNEL)?;
+        let mut data: KVVec<u8> = zeroed(size, GFP_KERNEL)?;
         let n = open.read_at(&mut data, 0)?;
         data.truncate(n);
         // Zeros at the end are room that was not used.

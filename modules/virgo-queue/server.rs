@@ -870,7 +870,7 @@ impl Service for Server {
                     return;
                 }
                 Line::Topic(TopicOrder::Publish(name, text)) => {
-                    let held = self.core.hold();
+                    let mut held = self.core.hold();
                     let told = held.tube(name).map_or(0, |tube| held.tell(tube, text));
                     // CAST: usize fits u64.
                     return crate::text::line(out, b"PUBLISHED ", told as u64);

@@ -140,7 +140,9 @@ impl<T: Item> Slab<T> {
         // CAST: u32 fits usize on 64-bit.
         let slot = block.items.get_mut(place as usize).ok_or(ENOMEM)?;
         block.free = *slot.next_free();
-        *slot = item;
+        // A free item has no memory of its own, and to drop a vector without any is a call of the
+        // allocator all the same.
+        core::mem::forget(core::mem::replace(slot, item));
         block.used = block.used.saturating_add(1);
         self.live = self.live.saturating_add(1);
         let index = number
@@ -152,10 +154,20 @@ impl<T: Item> Slab<T> {
 
     /// Takes an item out, which is there.
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+        self.remove_with(index, core::mem::take)
+    }
+
+    /// Frees an item, which is there: `empty` takes what has memory of its own out of it. What that
+    /// returns.
+    pub(crate) fn remove_with<R>(
+        &mut self,
+        index: u32,
+        empty: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
         let (number, place) = Self::split(index);
         let block = self.blocks.get_mut(number)?;
         let slot = block.items.get_mut(place)?;
-        let item = core::mem::take(slot);
+        let left = empty(slot);
         *slot.next_free() = block.free;
         block.free = u32::try_from(place).ok()?;
         block.used = block.used.saturating_sub(1);
@@ -189,6 +201,6 @@ impl<T: Item> Slab<T> {
                 self.blocks = smaller;
             }
         }
-        Some(item)
+        Some(left)
     }
 }

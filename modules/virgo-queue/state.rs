@@ -139,17 +139,18 @@ pub(crate) struct Job {
     pub(crate) phase: Phase,
 }
 
-impl Default for Job {
-    fn default() -> Self {
+impl Job {
+    /// A job that is in no set. All fields are named: a default's body would have to be dropped.
+    fn new(id: u64, tube: u32, ttr: u32, created: u64, body: KVVec<u8>) -> Self {
         Job {
-            id: 0,
-            body: KVVec::new(),
+            id,
+            body,
             deadline: 0,
-            created: 0,
+            created,
             pri: 0,
-            ttr: 0,
+            ttr,
             delay: 0,
-            tube: NIL,
+            tube,
             owner: NIL,
             order: Links::NONE,
             by_id: Links::NONE,
@@ -157,6 +158,12 @@ impl Default for Job {
             segment: 0,
             phase: Phase::Buried,
         }
+    }
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Job::new(0, NIL, 0, 0, KVVec::new())
     }
 }
 
@@ -335,6 +342,7 @@ pub(crate) struct Tube {
     /// Who is told of each job.
     subscribers: Bag,
     hash: u32,
+    by_name: Links,
     due: u64,
     by_due: Links,
     free: u32,
@@ -366,6 +374,7 @@ impl Default for Tube {
             waiting: Bag::default(),
             subscribers: Bag::default(),
             hash: 0,
+            by_name: Links::NONE,
             due: u64::MAX,
             by_due: Links::NONE,
             free: NIL,
@@ -448,6 +457,34 @@ impl Item for Worker {
     fn next_free(&mut self) -> &mut u32 {
         &mut self.free
     }
+}
+
+/// All tubes by their names' hashes.
+struct ByName<'a>(&'a mut Slab<Tube>);
+
+impl Nodes for ByName<'_> {
+    type Key = u64;
+
+    fn key(&self, node: u32) -> u64 {
+        let hash = self.0.get(node).map_or(0, |tube| tube.hash);
+        // One more than the index, so that something is before the first of a hash.
+        before_hash(hash)
+            .saturating_add(u64::from(node))
+            .saturating_add(1)
+    }
+    fn links(&self, node: u32) -> Links {
+        self.0.get(node).map_or(Links::NONE, |tube| tube.by_name)
+    }
+    fn set_links(&mut self, node: u32, links: Links) {
+        if let Some(tube) = self.0.get_mut(node) {
+            tube.by_name = links;
+        }
+    }
+}
+
+/// The key before those of the tubes whose names have this hash.
+fn before_hash(hash: u32) -> u64 {
+    u64::from(hash) << 32
 }
 
 /// Tubes and workers by what is due.
@@ -556,9 +593,12 @@ pub(crate) struct State {
     /// The tubes in the order they are listed in.
     pub(crate) listed: Bag,
     all: Treap,
+    names: Treap,
     tubes_due: Treap,
     workers_due: Treap,
     pub(crate) default_tube: u32,
+    /// The one that was last looked up by its name; mostly it is the next one as well.
+    last_tube: u32,
     next_id: u64,
     bury_seq: u64,
     seed: u32,
@@ -629,9 +669,11 @@ impl State {
             workers: Slab::new(),
             listed: Bag::default(),
             all: Treap::new(seed),
+            names: Treap::new(seed),
             tubes_due: Treap::new(seed),
             workers_due: Treap::new(seed),
             default_tube: NIL,
+            last_tube: NIL,
             next_id: 1,
             bury_seq: 0,
             seed,
@@ -666,14 +708,26 @@ impl State {
     // --- tubes
 
     /// The tube of this name.
-    pub(crate) fn tube(&self, name: &[u8]) -> Option<u32> {
+    pub(crate) fn tube(&mut self, name: &[u8]) -> Option<u32> {
+        let is = |tube: &Tube| tube.name.as_slice() == name;
+        if self.tubes.get(self.last_tube).is_some_and(is) {
+            return Some(self.last_tube);
+        }
         let hash = hash_of(name);
-        let is = |tube: &Tube| tube.hash == hash && tube.name.as_slice() == name;
-        self.listed
-            .as_slice()
-            .iter()
-            .copied()
-            .find(|index| self.tubes.get(*index).is_some_and(is))
+        let nodes = ByName(&mut self.tubes);
+        let mut next = self.names.after(&nodes, before_hash(hash));
+        while let Some(index) = next {
+            let tube = nodes.0.get(index)?;
+            if tube.hash != hash {
+                return None;
+            }
+            if is(tube) {
+                self.last_tube = index;
+                return next;
+            }
+            next = self.names.after(&nodes, nodes.key(index));
+        }
+        None
     }
 
     /// The tube of this name, made if it is not there. `ENOSPC` at the limit; `ENOMEM`.
@@ -699,6 +753,7 @@ impl State {
             self.tubes.remove(tube);
             return Err(error);
         }
+        self.names.insert(&mut ByName(&mut self.tubes), tube);
         Ok(tube)
     }
 
@@ -714,6 +769,10 @@ impl State {
         self.set_tube_due(index, u64::MAX);
         // One that has gone already is in no list; its place must not be given back twice.
         if self.listed.remove(index) {
+            if self.last_tube == index {
+                self.last_tube = NIL;
+            }
+            self.names.remove(&mut ByName(&mut self.tubes), index);
             self.tubes.remove(index);
         }
     }
@@ -880,19 +939,29 @@ impl State {
             .map_or(u64::MAX, |job| job.deadline)
     }
 
-    fn reckon_worker(&mut self, index: u32) {
+    /// When the timer is to look at a worker.
+    fn due_of(&mut self, index: u32) -> u64 {
         let deadline = self.soonest_deadline(index);
         let Some(worker) = self.workers.get(index) else {
-            return;
+            return u64::MAX;
         };
-        let due = match (&worker.waiting, deadline) {
+        match (&worker.waiting, deadline) {
             (Waiting::No | Waiting::File(Some(_)), u64::MAX) => u64::MAX,
             // A job is late when its time has passed, not when it comes.
             (Waiting::No | Waiting::File(Some(_)), _) => deadline.saturating_add(1),
             (_, u64::MAX) => worker.until,
             _ => worker.until.min(deadline.saturating_sub(MARGIN)),
-        };
-        self.set_worker_due(index, due);
+        }
+    }
+
+    /// Sees to it that the timer looks at a worker in time. That may be too early, as what is due
+    /// later than it was is left where it is: a job is mostly done with long before its time is
+    /// over, and another taken; [`State::worker_is_due`] puts it right once.
+    fn reckon_worker(&mut self, index: u32) {
+        let due = self.due_of(index);
+        if self.workers.get(index).is_some_and(|w| due < w.due) {
+            self.set_worker_due(index, due);
+        }
     }
 
     /// Marks a worker as one that puts.
@@ -1310,27 +1379,18 @@ impl State {
         self.room(new.tube, new.body.len() as u64)?;
         let weight = weight_of(&new.body);
         let id = new.id;
-        let job = self.jobs.insert(Job {
-            id,
-            body: new.body,
-            created: now.saturating_add(self.wall),
-            pri: new.pri,
-            ttr: new.ttr.max(1),
-            delay: new.delay,
-            tube: new.tube,
-            ..Job::default()
-        })?;
+        let created = now.saturating_add(self.wall);
+        let mut job = Job::new(id, new.tube, new.ttr.max(1), created, new.body);
+        job.pri = new.pri;
+        job.delay = new.delay;
+        // So that the log has it as it is going to be.
+        (job.phase, job.deadline) = match new.delay {
+            0 => (Phase::Ready, 0),
+            delay => (Phase::Delayed, delayed_until(delay, now)),
+        };
+        let job = self.jobs.insert(job)?;
         self.bytes = self.bytes.saturating_add(weight);
         self.all.insert(&mut ById(&mut self.jobs), job);
-        if new.delay > 0 {
-            // So that the log has it as it is going to be.
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.phase = Phase::Delayed;
-                job.deadline = delayed_until(new.delay, now);
-            }
-        } else if let Some(job) = self.jobs.get_mut(job) {
-            job.phase = Phase::Ready;
-        }
         if self.log_put(job).is_err() {
             self.forget(job);
             return Err(Full::Memory);
@@ -1515,7 +1575,7 @@ impl State {
                 if let Some(job) = self.jobs.get_mut(index) {
                     job.owner = NIL;
                 }
-                self.reckon_worker(owner);
+                // The worker's next moment is none the sooner for it.
             }
         }
     }
@@ -1535,11 +1595,14 @@ impl State {
     /// Gives ready jobs of a tube to those who wait for them.
     pub(crate) fn dispatch(&mut self, tube: u32, now: u64) {
         loop {
-            let runs = self.can_run() && self.is_run(tube);
-            let wanted = self
+            let Some((ready, waiting)) = self
                 .tubes
                 .get(tube)
-                .is_some_and(|tube| (runs || tube.waiting.len() > 0) && tube.ready_ct > 0);
+                .map(|tube| (tube.ready_ct > 0, tube.waiting.len() > 0))
+            else {
+                return;
+            };
+            let wanted = ready && (waiting || (self.can_run() && self.is_run(tube)));
             if !wanted || !self.open(tube, now) {
                 return;
             }
@@ -1632,14 +1695,19 @@ impl State {
     fn forget(&mut self, index: u32) {
         self.all.remove(&mut ById(&mut self.jobs), index);
         self.log_delete(index);
-        let Some(job) = self.jobs.remove(index) else {
+        let freed = self.jobs.remove_with(index, |job| {
+            // Nobody is to take it for a job any more.
+            (job.id, job.phase, job.owner) = (0, Phase::Buried, NIL);
+            (core::mem::replace(&mut job.body, KVVec::new()), job.tube)
+        });
+        let Some((body, tube_index)) = freed else {
             return;
         };
-        self.bytes = self.bytes.saturating_sub(weight_of(&job.body));
-        if let Some(tube) = self.tubes.get_mut(job.tube) {
+        self.bytes = self.bytes.saturating_sub(weight_of(&body));
+        if let Some(tube) = self.tubes.get_mut(tube_index) {
             tube.deletes = tube.deletes.saturating_add(1);
         }
-        self.tube_dropped(job.tube);
+        self.tube_dropped(tube_index);
     }
 
     /// Gives a worker's job back.
@@ -1777,6 +1845,9 @@ impl State {
 
     /// Appends a job, whole. `ENOMEM`.
     pub(crate) fn log_put(&mut self, index: u32) -> Result {
+        if self.log.is_none() {
+            return Ok(());
+        }
         let size = self.record_size(index);
         self.log_put_again(index, size)
     }
@@ -2086,14 +2157,8 @@ impl State {
         let mut body = KVVec::with_capacity(put.body.len(), GFP_KERNEL)?;
         body.extend_from_slice(put.body, GFP_KERNEL)?;
         self.bytes = self.bytes.saturating_add(weight_of(&body));
-        let index = self.jobs.insert(Job {
-            id: put.change.id,
-            body,
-            created: put.created,
-            ttr: put.ttr,
-            tube,
-            ..Job::default()
-        })?;
+        let job = Job::new(put.change.id, tube, put.ttr, put.created, body);
+        let index = self.jobs.insert(job)?;
         self.all.insert(&mut ById(&mut self.jobs), index);
         self.next_id = self.next_id.max(put.change.id.saturating_add(1));
         self.link(index, Phase::Buried, 0, NIL);
@@ -2199,7 +2264,8 @@ impl State {
         } else if waited {
             self.wake(index, b"TIMED_OUT\r\n");
         }
-        self.reckon_worker(index);
+        let due = self.due_of(index);
+        self.set_worker_due(index, due);
     }
 
     fn time_is_over(&mut self, index: u32, now: u64) {

@@ -265,3 +265,30 @@ fn the_command_puts_takes_and_tells() {
         out.out
     );
 }
+
+/// Names that are found by the same hash: FNV-1a of 32 bits makes one of each pair.
+#[test]
+fn tubes_whose_names_have_the_same_hash_are_two() {
+    let _queue = ours("");
+    let device = device();
+    let pairs = [
+        ("costarring", "liquid"),
+        ("declinate", "macallums"),
+        ("altarage", "zinke"),
+    ];
+    let mut room = [0; 16];
+    for (one, two) in pairs {
+        for _ in 0..2 {
+            for tube in [one, two] {
+                put(&device, tube, tube.as_bytes()).expect("room");
+            }
+            // A tube goes with its last request; the other stays.
+            for tube in [one, two] {
+                let taken = take(&device, tube, 0, &mut room).expect("its own");
+                assert_eq!(&room[..taken.length as usize], tube.as_bytes());
+                done(&device, taken.id, uapi::QUEUE_ACK).expect("it");
+                assert_eq!(take(&device, tube, 0, &mut room), Err(sys::EAGAIN));
+            }
+        }
+    }
+}
