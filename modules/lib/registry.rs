@@ -6,12 +6,21 @@
 //!
 //! # Locking
 //!
-//! One mutex over all places. A provider's own functions are never called under it: a user takes
-//! a place (which pins the provider's module), lets go of the mutex, calls, and gives it back.
+//! A mutex for those who come and go. Who uses a place takes no lock, as each ioctl on /dev/virgo
+//! does that on all processors: it is found and counted as used under RCU, which pins the provider's
+//! module, and given back by the count alone. A provider's own functions are called outside RCU.
 
-use core::ptr;
+use core::{
+    ptr,
+    sync::atomic::{
+        AtomicPtr,
+        AtomicUsize,
+        Ordering, //
+    }, //
+};
 
 use kernel::{
+    bindings,
     prelude::*,
     sync::{
         atomic::{
@@ -19,6 +28,7 @@ use kernel::{
             Relaxed, //
         },
         poll::PollCondVar,
+        rcu,
         Arc, //
     },
     time::{
@@ -77,30 +87,58 @@ impl Changes {
 }
 
 /// A place in the registry.
+///
+/// The pointers in it are the provider's, which vouched that they may be used from any thread by
+/// implementing `Service: Send + Sync`.
 struct Place {
     ops: ServiceOps,
-    users: usize,
+    users: AtomicUsize,
 }
 
-/// # Invariants
+/// The places that are taken. A place is a box of its own, which is freed when it is not here any
+/// more, a grace period has gone by, and it has no users.
+static PLACES: [AtomicPtr<Place>; Module::ALL.len()] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; Module::ALL.len()];
+
+/// Counts a use of the place, if somebody has it. Without sleeping.
 ///
-/// A place's box is freed only when it is out of the table and has no users.
+/// `also` is what has to be got for the use as well; without it there is none. It is called under
+/// RCU: the place's owner has not been unloaded meanwhile, since it waits for that.
+fn enter(index: usize, also: impl FnOnce(&Place) -> bool) -> Option<*mut Place> {
+    let _guard = rcu::read_lock();
+    // Acquire: the place is seen as it was made.
+    let place = PLACES.get(index)?.load(Ordering::Acquire);
+    // SAFETY: Null, or a place, which is not freed while the guard lives.
+    let seen = unsafe { place.as_ref() }?;
+    if !also(seen) {
+        return None;
+    }
+    // Relaxed: who waits for the users to go has waited for the guard before.
+    seen.users.fetch_add(1, Ordering::Relaxed);
+    Some(place)
+}
+
+/// Ends a use.
+///
+/// # Safety
+///
+/// The use was begun by [`enter`], and is ended here.
+unsafe fn leave(place: *mut Place) {
+    // Release: whatever was done with the place is over for who frees it.
+    //
+    // SAFETY: A place with users is not freed.
+    unsafe { (*place).users.fetch_sub(1, Ordering::Release) };
+}
+
+/// What is told when a module comes or goes.
 struct Table {
-    places: [Option<KBox<Place>>; Module::ALL.len()],
     changes: Option<Arc<Changes>>,
 }
-
-// SAFETY: The raw pointers in a place are the provider's, which vouched that they may be used from
-// any thread by implementing `Service: Send + Sync`.
-unsafe impl Send for Table {}
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised in `Registry::new`, before the module's init is over and thus before
     // any other module can call an exported function.
-    unsafe(uninit) static TABLE: Mutex<Table> = Table {
-        places: [const { None }; Module::ALL.len()],
-        changes: None,
-    };
+    unsafe(uninit) static TABLE: Mutex<Table> = Table { changes: None };
 }
 
 /// The registry, open as long as this value lives. There is one, made by virgo-core's init.
@@ -115,12 +153,11 @@ impl Registry {
         Registry(())
     }
 
-    /// The modules that are loaded, a bit each; virgo-core itself included. May sleep.
+    /// The modules that are loaded, a bit each; virgo-core itself included.
     pub(crate) fn loaded(&self) -> u64 {
-        let table = TABLE.lock();
         let mut bits = 1 << (Module::Core as u32);
-        for (number, place) in table.places.iter().enumerate() {
-            if place.is_some() {
+        for (number, place) in PLACES.iter().enumerate() {
+            if !place.load(Ordering::Relaxed).is_null() {
                 bits |= 1_u64 << number;
             }
         }
@@ -172,15 +209,18 @@ pub(crate) unsafe extern "C" fn virgo_core_register_service(
     let Some(index) = place_index(ops.id) else {
         return failed(EINVAL);
     };
-    let Ok(mut place) = KBox::new(Place { ops, users: 0 }, GFP_KERNEL) else {
+    let users = AtomicUsize::new(0);
+    let Ok(place) = KBox::new(Place { ops, users }, GFP_KERNEL) else {
         return failed(ENOMEM);
     };
-    let mut table = TABLE.lock();
-    let slot: *mut Place = &mut *place;
-    match table.places.get_mut(index) {
-        Some(free @ None) => *free = Some(place),
-        _ => return failed(EEXIST),
-    }
+    let table = TABLE.lock();
+    let free = |entry: &&AtomicPtr<Place>| entry.load(Ordering::Relaxed).is_null();
+    let Some(entry) = PLACES.get(index).filter(free) else {
+        return failed(EEXIST);
+    };
+    let slot = KBox::into_raw(place);
+    // Release: pairs with `enter`.
+    entry.store(slot, Ordering::Release);
     let changes = table.changes.clone();
     drop(table);
     if let Some(changes) = changes {
@@ -198,35 +238,28 @@ crate::virgo_export!(virgo_core_register_service);
 #[no_mangle]
 pub(crate) unsafe extern "C" fn virgo_core_unregister_service(slot: *mut Slot) {
     let slot = slot.cast::<Place>();
-    let mut table = TABLE.lock();
-    let Some(entry) = table
-        .places
-        .iter_mut()
-        .find(|entry| entry.as_deref().is_some_and(|place| ptr::eq(place, slot)))
-    else {
+    let table = TABLE.lock();
+    let is = |entry: &&AtomicPtr<Place>| ptr::eq(entry.load(Ordering::Relaxed), slot);
+    let Some(entry) = PLACES.iter().find(is) else {
         return;
     };
-    let Some(place) = entry.take() else {
-        return;
-    };
-    // Users by `virgo_core_service_get` hold a reference on the provider's module, so when it is
-    // unloaded there are none of them, but if the provider's init fails after it registered.
-    // Requests of other nodes hold none. Wait here for both, with the box out of the table, so that
-    // no new user comes.
-    let raw = KBox::into_raw(place);
-    loop {
-        // SAFETY: `raw` is freed below only; users change the count under the mutex, held here.
-        if unsafe { (*raw).users } == 0 {
-            break;
-        }
-        drop(table);
-        fsleep(Delta::from_millis(1));
-        table = TABLE.lock();
-    }
+    entry.store(ptr::null_mut(), Ordering::Relaxed);
     let changes = table.changes.clone();
     drop(table);
-    // SAFETY: From `into_raw` above; there are no users and there can be no new ones.
-    drop(unsafe { KBox::from_raw(raw) });
+    // Whoever has seen the place has counted himself as a user afterwards.
+    //
+    // SAFETY: This may sleep.
+    unsafe { bindings::synchronize_rcu() };
+    // Users by `virgo_core_service_get` hold a reference on the provider's module, so when it is
+    // unloaded there are none of them, but if the provider's init fails after it registered.
+    // Requests of other nodes hold none. Wait here for both; there are no new ones.
+    //
+    // SAFETY: The place is freed below only. Acquire: pairs with `leave`.
+    while unsafe { (*slot).users.load(Ordering::Acquire) } != 0 {
+        fsleep(Delta::from_millis(1));
+    }
+    // SAFETY: From `into_raw` when it was registered; there are no users and there can be no new ones.
+    drop(unsafe { KBox::from_raw(slot) });
     if let Some(changes) = changes {
         changes.announce();
     }
@@ -234,24 +267,19 @@ pub(crate) unsafe extern "C" fn virgo_core_unregister_service(slot: *mut Slot) {
 crate::virgo_export!(virgo_core_unregister_service);
 
 /// Takes a use of a module's service and pins the module. Null if it is not there, is being
-/// unloaded, or `abi` is another version. May sleep.
+/// unloaded, or `abi` is another version. Does not sleep.
 #[no_mangle]
 pub(crate) extern "C" fn virgo_core_service_get(id: u32, abi: u32) -> *mut Slot {
     let Some(index) = place_index(id).filter(|_| abi == ABI) else {
         return ptr::null_mut();
     };
-    let mut table = TABLE.lock();
-    let Some(place) = table.places.get_mut(index).and_then(Option::as_deref_mut) else {
-        return ptr::null_mut();
-    };
-    // SAFETY: The owner is not freed before it has unregistered, for which it needs the mutex.
-    let Some(pin) = (unsafe { ModuleRef::try_get(place.ops.owner) }) else {
-        return ptr::null_mut();
-    };
-    // Given up in `virgo_core_service_put`.
-    core::mem::forget(pin);
-    place.users = place.users.saturating_add(1);
-    ptr::from_mut(place).cast()
+    let place = enter(index, |place| {
+        // SAFETY: The owner is not freed before it has unregistered, which waits for RCU.
+        let pin = unsafe { ModuleRef::try_get(place.ops.owner) };
+        // Given up in `virgo_core_service_put`.
+        pin.map(core::mem::forget).is_some()
+    });
+    place.unwrap_or(ptr::null_mut()).cast()
 }
 crate::virgo_export!(virgo_core_service_get);
 
@@ -269,19 +297,12 @@ pub(crate) fn serve(
 ) -> Result<KVVec<u8>> {
     // CAST: `repr(u32)`.
     let index = place_index(module as u32).ok_or(eopnotsupp())?;
-    let place: *mut Place = {
-        let mut table = TABLE.lock();
-        let place = table.places.get_mut(index).and_then(Option::as_deref_mut);
-        let place = place.ok_or(ENODEV)?;
-        place.users = place.users.saturating_add(1);
-        place
-    };
+    let place = enter(index, |_| true).ok_or(ENODEV)?;
     // SAFETY: A place with users is not freed; its table does not change, and the service is not
     // gone before `virgo_core_unregister_service` has seen that there are none.
     let result = unsafe { run_remote(&(*place).ops, from, operation, input, limit) };
-    let _table = TABLE.lock();
-    // SAFETY: As above; the count changes under the mutex only.
-    unsafe { (*place).users = (*place).users.saturating_sub(1) };
+    // SAFETY: Begun above.
+    unsafe { leave(place) };
     result
 }
 
@@ -297,7 +318,7 @@ pub(crate) unsafe extern "C" fn virgo_core_service_ops(slot: *const Slot) -> *co
 }
 crate::virgo_export!(virgo_core_service_ops);
 
-/// Gives back a use. May sleep.
+/// Gives back a use. Does not sleep.
 ///
 /// # Safety
 ///
@@ -310,8 +331,7 @@ pub(crate) unsafe extern "C" fn virgo_core_service_put(slot: *mut Slot) {
     //
     // SAFETY: A place that is held is not freed; `get` took the reference for us.
     drop(unsafe { ModuleRef::adopt((*place).ops.owner) });
-    let _table = TABLE.lock();
-    // SAFETY: Not freed, as above; the count changes under the mutex only.
-    unsafe { (*place).users = (*place).users.saturating_sub(1) };
+    // SAFETY: Begun by `get`.
+    unsafe { leave(place) };
 }
 crate::virgo_export!(virgo_core_service_put);

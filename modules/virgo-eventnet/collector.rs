@@ -407,11 +407,7 @@ impl Files {
         let after = self.lost.get(index).map_or(0, |lost| lost.last);
         if taken.lost > 0 {
             net.counts.lost.add(taken.lost);
-            let told = self.loss(net, taken.module, taken.lost, (taken.first, after, stamp));
-            if told.is_err() {
-                self.keep_loss(index, taken.lost, taken.first, after);
-            }
-            told?;
+            self.lose(net, taken.module, taken.lost, (taken.first, after, stamp))?;
         }
         let mut bytes = [0_u8; (crate::logic::event_ring::WORDS - HEAD_WORDS) * 8];
         for (place, word) in bytes.chunks_exact_mut(8).zip(text) {
@@ -573,9 +569,15 @@ impl Files {
             return Ok(());
         }
         let count = take(&mut lost.behind);
-        let told = self.loss(net, module, count, (first, after, before));
+        self.lose(net, module, count, (first, after, before))
+    }
+
+    /// Tells a loss; if that cannot be written, it is told later.
+    fn lose(&mut self, net: &Net, module: u8, count: u64, place: (u64, u64, u64)) -> Result {
+        let told = self.loss(net, module, count, place);
         if told.is_err() {
-            self.keep_loss(index, count, first, after);
+            let (first, after, _) = place;
+            self.keep_loss(usize::from(module), count, first, after);
         }
         told
     }

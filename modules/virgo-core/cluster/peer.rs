@@ -321,19 +321,19 @@ impl Inbox {
         }
     }
 
-    /// As [`Inbox::frame`], and waits for it.
+    /// As [`Inbox::frame`], and waits for it, unless the silence has been too long.
     fn wait_frame<R>(
         &mut self,
         link: &TcpStream,
+        silence: &mut Silence,
         mut handle: impl FnMut(&Frame<'_>) -> core::result::Result<R, Text>,
     ) -> core::result::Result<R, Text> {
-        // A few bytes now and then are no frame.
-        let mut silence = Silence::new();
         loop {
             if let Some(result) = self.frame(&mut handle)? {
                 return Ok(result);
             }
             self.receive(link)?;
+            // A few bytes now and then are no frame.
             silence
                 .look(link, false)
                 .map_err(|_| text!("it does not answer as a node"))?;
@@ -512,7 +512,9 @@ impl Peer {
             used: 0,
             wanted: 0,
         };
-        let (mut outbound, mut inbound) = inbox.wait_frame(&link, |frame| {
+        // One for both answers: so long is the handshake's time.
+        let mut silence = Silence::new();
+        let (mut outbound, mut inbound) = inbox.wait_frame(&link, &mut silence, |frame| {
             expect(frame, Kind::Challenge)?;
             let answer = Hello::parse(frame.payload);
             let answer = answer.ok_or_else(|| text!("it sent a wrong challenge"))?;
@@ -531,7 +533,7 @@ impl Peer {
             .map_err(no_memory)?;
         send(&proof.head)?;
         send(&proof.tag)?;
-        inbox.wait_frame(&link, |frame| {
+        inbox.wait_frame(&link, &mut silence, |frame| {
             expect(frame, Kind::Welcome)?;
             inbound.open(frame)
         })?;
