@@ -246,7 +246,7 @@ pub(crate) unsafe extern "C" fn virgo_core_unregister_service(slot: *mut Slot) {
     entry.store(ptr::null_mut(), Ordering::Relaxed);
     let changes = table.changes.clone();
     drop(table);
-    // Whoever has seen the place has counted himself as a user afterwards.
+    // Whoever found the place is counted as a user when this is over.
     //
     // SAFETY: This may sleep.
     unsafe { bindings::synchronize_rcu() };
