@@ -118,6 +118,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--kmemleak", action="store_true", help="scan for leaks after COMMAND (debug kernel)")
     add("--append", default="", metavar="WORDS", help="more of the kernel's command line")
+    add("--gdb", type=Path, metavar="SOCKET", help="serve a debugger of node 1 there (scripts/steps)")
     add("--log-dir", type=Path, metavar="DIR", help="keep the kernel logs there")
     add("-i", "--stdin", action="store_true", help="pass stdin to COMMAND (else it has none)")
     add("-v", "--verbose", action="store_true", help="say what happens, with times")
@@ -199,6 +200,7 @@ def run(options: argparse.Namespace) -> int:
             virgo=virgo,
             share=options.share,
             append=options.append,
+            gdb=options.gdb.absolute() if options.gdb else None,
         )
         shell = options.action == "shell"
         # A debug kernel takes 45 s to boot where a stock one takes 5.

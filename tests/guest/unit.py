@@ -15,6 +15,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
+from steps import Symbols, table
 from vm.errors import GuestLost, Interrupted, SetupError
 from vm.kernels import Kernel, driver_closure, module_name
 from vm.loop import Loop
@@ -332,6 +333,53 @@ class BootTest(unittest.TestCase):
         why, said = self.boot("panic", 60)
         self.assertIn("ended by itself", why)
         self.assertEqual(said, "")
+
+
+class StepsTest(unittest.TestCase):
+    """Addresses, and the functions that they are in."""
+
+    KALLSYMS = """\
+0000000000000000 A nothing
+ffffffff81000000 T first
+ffffffff81000100 t second
+ffffffff81000180 t __pfx_third_ioctl
+ffffffff81000190 t third_ioctl\t[module]
+ffffffff81000200 d data
+ffffffff81000300 t twice
+ffffffff81000400 t twice
+"""
+
+    def test_functions(self) -> None:
+        symbols = Symbols.read(self.KALLSYMS)
+        for address, name in (
+            (0x401000, "(the program)"),
+            (0xFFFFFFFF80FFFFFF, "?"),
+            (0xFFFFFFFF81000000, "first"),
+            (0xFFFFFFFF810000FF, "first"),
+            (0xFFFFFFFF81000100, "second"),
+            # Data is no function.
+            (0xFFFFFFFF81000200, "third_ioctl [module]"),
+        ):
+            self.assertEqual(symbols.at(address), name)
+        self.assertEqual(symbols.find("first"), 0xFFFFFFFF81000000)
+        self.assertEqual(symbols.find("ird_io"), 0xFFFFFFFF81000190)
+        for none in ("fourth", "twice", "st|nd"):
+            with self.assertRaises(SystemExit):
+                symbols.find(none)
+
+    def test_table(self) -> None:
+        symbols = Symbols.read(self.KALLSYMS)
+        first, second = 0xFFFFFFFF81000000, 0xFFFFFFFF81000100
+        path = [first, second, second, second, second + 1, 0x401000]
+        self.assertEqual(
+            [line.split() for line in table(path, symbols, 2).splitlines()],
+            [
+                "6 instructions, 2 of them repetitions of a string's".split(),
+                ["4", "2", "second"],
+                ["1", "first"],
+                ["1", "in", "1", "others"],
+            ],
+        )
 
 
 class LoopTest(unittest.TestCase):

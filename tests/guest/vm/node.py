@@ -42,6 +42,7 @@ class Machine:
     virgo: Path  # /virgo
     share: Path | None  # /share
     append: str = ""  # to the kernel's command line
+    gdb: Path | None = None  # a socket at which node 1's QEMU serves a debugger
 
     def qemu(self, node: int, console: Path, agent_fd: int, monitor_fd: int) -> list[str]:
         """The command line of a guest's QEMU. No device leads out of the run's directory."""
@@ -66,6 +67,11 @@ class Machine:
             command += ["-cpu", TCG_CPU]
         else:
             command += ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
+        if self.gdb and node == 1:
+            # A comma in an option's value is doubled.
+            path = str(self.gdb).replace(",", ",,")
+            command += ["-chardev", f"socket,id=gdb,path={path},server=on,wait=off"]
+            command += ["-gdb", "chardev:gdb"]
         command += self._folder("virgo", self.virgo, readonly=True)
         if self.kernel.modules.parent.is_dir():
             command += self._folder("modules", self.kernel.modules.parent, readonly=True)
