@@ -24,6 +24,8 @@ from pathlib import Path
 KERNEL = 1 << 63
 # Instructions of a call, after which something has gone wrong.
 MOST = 2_000_000
+# Seconds until the function is to be called for the first time.
+FIRST = 120
 
 
 class Stub:
@@ -55,10 +57,12 @@ class Stub:
         return int.from_bytes(bytes.fromhex(self.ask("p10")), "little")
 
     def run_to(self, address: int) -> None:
-        """Lets the guest run until it comes to an address."""
+        """Lets the guest run until it comes to an address; TimeoutError, and it runs on."""
         if self.ask(f"Z1,{address:x},1") != "OK":
             raise ConnectionError("no breakpoint to be had")
+        self._socket.settimeout(FIRST)
         self.ask("c")
+        self._socket.settimeout(None)
         self.ask(f"z1,{address:x},1")
 
     def step(self) -> None:
@@ -174,9 +178,14 @@ def main() -> None:
         entry = symbols.find(options.entry)
         stub = Stub(options.folder / "gdb")
         stub.ask("?")
-        stub.run_to(entry)
-        paths = [call(stub, entry) for _ in range(options.calls)]
-        stub.detach()
+        try:
+            stub.run_to(entry)
+        except TimeoutError:
+            raise SystemExit(f"steps: no call of {options.entry} within {FIRST} s") from None
+        try:
+            paths = [call(stub, entry) for _ in range(options.calls)]
+        finally:
+            stub.detach()
         for path in paths:
             print(table(path, symbols, options.top), end="\n\n")
     finally:
