@@ -267,6 +267,8 @@ with open(console, "w") as log:
     if what == "panic":
         log.write("[ 9.9] virgo-vm: init: no disk\\n")
         sys.exit()
+if what == "abort":
+    os.abort()
 if what != "hang":
     os.write(agent, bytes.fromhex("%s"))
 signal.pause()
@@ -314,6 +316,7 @@ class BootTest(unittest.TestCase):
             ("hang up", "lost timer"),
             ("stall up", "lost timer"),
             ("int3 up", "fault with patched text"),
+            ("abort up", "own end"),
         ):
             why, said = self.boot(plan, 4)
             self.assertEqual(why, "", plan)

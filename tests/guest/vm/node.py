@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections import deque
@@ -168,6 +169,7 @@ class Node:
         self.greeted = False  # the agent of this boot was heard
         self._logs: list[Path] = []  # the kernel's, one of each boot
         self.boots = 0  # so often was it started
+        self.crashed = False  # the last QEMU ended by a fault of its own
         self._loop = loop
         self._machine = machine
         self._on_frame = on_frame
@@ -252,10 +254,11 @@ class Node:
         """Waits for a QEMU that has been killed, or has closed its end of the port."""
         if self._process:
             try:
-                self._process.wait(5)
+                status = self._process.wait(5)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait()
+                status = self._process.wait()
+            self.crashed = -status in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
             self._process = None
         for end in (self._agent, self._monitor):
             if end:

@@ -364,6 +364,9 @@ class Session:
             return False
         if not how and is_patching_fault(clean_lines(node.log_of_boot())):
             how = "fault with patched text"
+        if not how and node.crashed:
+            how = "own end"
+            self.say(f"{node}'s QEMU said: {node.qemu_output()}")
         if not how:
             return False
         self._retries += 1
