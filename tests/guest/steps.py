@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
 """Where the instructions go: steps a guest from one call of a function of its kernel to the next.
 
-The other end of QEMU's gdb stub (tests/vm run --gdb), of which this speaks the little that it needs:
+The other end of QEMU's server for gdb (tests/vm run --gdb), of which this speaks the little that it needs:
 GDB manual, appendix E, "GDB Remote Serial Protocol". QEMU holds interrupts and timers back while it
 steps. See scripts/steps.
 """
@@ -28,8 +28,8 @@ MOST = 2_000_000
 FIRST = 120
 
 
-class Stub:
-    """A connection to the stub."""
+class Debugger:
+    """A connection to it."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -113,14 +113,14 @@ class Symbols:
         raise SystemExit(f"steps: {len(found)} functions are like {pattern}: {names}")
 
 
-def call(stub: Stub, entry: int) -> list[int]:
+def call(debugger: Debugger, entry: int) -> list[int]:
     """The addresses from here, where `entry` is, to the next time."""
     path = []
     at = entry
     while True:
         path.append(at)
-        stub.step()
-        at = stub.counter()
+        debugger.step()
+        at = debugger.counter()
         if at == entry:
             return path
         if len(path) > MOST:
@@ -176,16 +176,16 @@ def main() -> None:
     symbols = Symbols.read((options.folder / "kallsyms").read_text())
     try:
         entry = symbols.find(options.entry)
-        stub = Stub(options.folder / "gdb")
-        stub.ask("?")
+        debugger = Debugger(options.folder / "gdb")
+        debugger.ask("?")
         try:
-            stub.run_to(entry)
+            debugger.run_to(entry)
         except TimeoutError:
             raise SystemExit(f"steps: no call of {options.entry} within {FIRST} s") from None
         try:
-            paths = [call(stub, entry) for _ in range(options.calls)]
+            paths = [call(debugger, entry) for _ in range(options.calls)]
         finally:
-            stub.detach()
+            debugger.detach()
         for path in paths:
             print(table(path, symbols, options.top), end="\n\n")
     finally:
