@@ -108,13 +108,17 @@ def ended_orderly(lines: list[str]) -> bool:
     return any(ORDERLY_END.search(text) for text in lines[-20:])
 
 
+def first_report_is(lines: list[str], pattern: re.Pattern[str]) -> bool:
+    """Whether a log has a report, and the first is like this."""
+    first = next(find_reports(lines), None)
+    return first is not None and bool(pattern.search(first.text))
+
+
 def is_stall(lines: list[str]) -> bool:
     """Whether the first report of a log is one of RCU's on a CPU that does not get on."""
-    first = next(find_reports(lines), None)
-    return first is not None and bool(STALL.search(first.text))
+    return first_report_is(lines, STALL)
 
 
 def is_patching_fault(lines: list[str]) -> bool:
     """Whether the first report of a log is QEMU's fault with patched text."""
-    first = next(find_reports(lines), None)
-    return first is not None and bool(PATCHING_FAULT.search(first.text))
+    return first_report_is(lines, PATCHING_FAULT)

@@ -162,31 +162,32 @@ class Session:
         """Boots the guests; returns once all are up, and raises SetupError or GuestLost."""
         for node in self.nodes:
             self._start(node)
-        retries = -1
-        while retries != self._retries:
-            retries = self._retries
-            deadline = time.monotonic() + self._limits.boot
-            if not self._wait(lambda r=retries: self._all_up() or self._retries != r, deadline):
-                late = ", ".join(str(n) for n in self.nodes if n.state is not State.RUNNING)
-                raise SetupError(f"not up within {self._limits.boot:.0f} s: {late}")
-
-    def _all_up(self) -> bool:
-        return all(n.state is State.RUNNING for n in self.nodes)
+        self._wait(lambda: all(n.state is State.RUNNING for n in self.nodes), None)
 
     def _start(self, node: Node) -> None:
         """Starts a node. Its agent is to be there in half of the time for booting.
 
         That is many times what it takes. A guest without one by then has lost a timer of QEMU's and
-        sleeps for ever (doc/testing.md); nothing of the project is there before the agent.
+        sleeps for ever (doc/testing.md); nothing of the project is there before the agent. A node that
+        is not up when all of the time is over ends the run.
         """
         node.start()
         boot = node.boots
+        limit = self._limits.boot
+
+        def boots() -> bool:
+            return node.boots == boot and node.state is State.BOOTING
 
         def check() -> None:
-            if node.boots == boot and node.state is State.BOOTING and not node.greeted:
+            if boots() and not node.greeted:
                 self._spoil(node, "lost timer")
 
-        self._loop.call_later(self._limits.boot / 2, check)
+        def late() -> None:
+            if boots():
+                self._fail(SetupError(f"{node} was not up within {limit:.0f} s"))
+
+        self._loop.call_later(limit / 2, check)
+        self._loop.call_later(limit, late)
 
     def _spoil(self, node: Node, how: str) -> bool:
         """Cuts the power of a node whose boot is not to count, as long as there are tries."""
@@ -520,21 +521,7 @@ class Session:
             self._restart(target, end)
 
     def _restart(self, target: Node, end: Callable[..., None]) -> None:
-        limit = self._limits.boot
-        retries = self._retries
-
-        def late() -> None:
-            nonlocal timer, retries
-            if retries == self._retries:
-                self._fail(GuestLost(f"{target} did not come up again within {limit:.0f} s"))
-                return
-            retries = self._retries
-            timer = self._loop.call_later(limit, late)
-
-        timer = self._loop.call_later(limit, late)
-
         def done(up: bool) -> None:
-            timer.cancel()
             if up:
                 end(0)
             else:
@@ -545,7 +532,6 @@ class Session:
             self._start(target)
         except SetupError as error:
             del self._starting[target.number]
-            timer.cancel()
             end(STATUS_NO_RESULT, str(error))
 
 
